@@ -1,0 +1,62 @@
+# The front door: `make` lists the targets. Everything they install goes into .venv, from hash-locked lists.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run demo test check lock clean
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+LOCKED := --require-hashes --only-binary :all: --progress-bar off
+
+# An environment that was moved here, or whose Python is gone, is made anew.
+ifneq ($(shell test "$$(cat $(VENV)/.made 2>/dev/null)" = "$$(pwd)" && $(BIN)/python -c 'print("works")' 2>/dev/null),works)
+$(shell rm -f $(VENV)/.made)
+endif
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." is passed on to the command that a target runs.'
+
+run: $(VENV)/.package ## start signalkeep on this machine, with a PostgreSQL of its own
+	@exec $(BIN)/signalkeep run $(ARGS)
+
+demo: $(VENV)/.package ## the same, with a simulated fleet
+	@exec $(BIN)/signalkeep run --demo $(ARGS)
+
+test: check ## everything that must hold: checks, then all tests
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/.dev $(VENV)/.package ## lint, format, types, layers, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+
+lock: $(VENV)/.dev ## write requirements/*.txt anew (ARGS=--upgrade takes newer versions)
+	$(BIN)/python scripts/lock.py $(ARGS)
+
+clean: ## remove what was built or installed here; data directories stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@sh scripts/venv.sh $(VENV) $(PYTHON)
+
+$(VENV)/.run: $(VENV)/.made requirements/run.txt requirements/build.txt
+	@echo "Installing what signalkeep runs on into $(VENV) (only the first time, and when the lists change) ..."
+	@$(PIP) install $(LOCKED) -r requirements/run.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.run pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements/dev.txt
+	@echo "Installing what the tests and checks need into $(VENV) ..."
+	@$(PIP) install $(LOCKED) -r requirements/dev.txt
+	@touch $@
