@@ -1,0 +1,288 @@
+"""Settings: one tree, from one TOML file and the environment. Every wrong setting is named at once, with its place.
+
+Precedence: environment (`SIGNALKEEP_JOURNAL__SEGMENT_BYTES=...`), then the file, then the default. The file is the
+one given by `--config` or `SIGNALKEEP_CONFIG`, else `signalkeep.toml` in the data directory if there is one. Unknown
+keys are refused: a misspelt setting must not be a silent one. A secret can stand in a file of its own:
+`database.dsn_file`. Reading settings changes nothing on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from signalkeep import limits
+from signalkeep.errors import SettingsError
+
+ENV_PREFIX = "SIGNALKEEP_"
+NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
+PASSWORD_MASK = "********"  # noqa: S105 - what is shown instead of one
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+UnknownDevices = Literal["quarantine", "register", "refuse"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySettings(_Section):
+    """How devices reach us."""
+
+    host: str = Field("0.0.0.0", description="address that device ports listen on")  # noqa: S104 - devices call from outside
+    ports: dict[str, Port] = Field(
+        default_factory=lambda: {"teltonika": 5027, "json": 2006},
+        description="TCP port of each protocol; a protocol that is not named is not served",
+    )
+    processes: int = Field(1, ge=1, le=64, description="gateway processes that share the ports")
+    connections_max: int = Field(limits.CONNECTIONS_MAX, ge=1, description="open connections per process")
+    handshake_s: float = Field(limits.HANDSHAKE_S_MAX, gt=0, description="time to the first whole message")
+    idle_s: float = Field(limits.IDLE_S_MAX, gt=0, description="a connection silent for longer is closed")
+    unknown_bytes_per_device: int = Field(limits.UNKNOWN_BYTES_PER_DEVICE_MAX, ge=0)
+    unknown_bytes_per_address: int = Field(limits.UNKNOWN_BYTES_PER_ADDRESS_MAX, ge=0)
+    unknown_bytes_total: int = Field(limits.UNKNOWN_BYTES_TOTAL_MAX, ge=0)
+
+
+class JournalSettings(_Section):
+    """Where acknowledged bytes are safe until the database has them, and for the replay window after that."""
+
+    segment_bytes: int = Field(
+        limits.SEGMENT_BYTES, ge=limits.SEGMENT_BYTES_MIN, multiple_of=limits.JOURNAL_BLOCK_BYTES
+    )
+    replay_window_h: float = Field(limits.JOURNAL_REPLAY_WINDOW_H, ge=0, description="kept at least this long")
+    keep_bytes: int = Field(limits.JOURNAL_KEEP_BYTES, ge=0, description="above it, ingested segments go earlier")
+    cap_bytes: int = Field(limits.JOURNAL_CAP_BYTES, ge=0, description="above it, sockets are not read")
+    disk_free_bytes: int = Field(limits.DISK_FREE_BYTES_MIN, ge=0, description="below it, sockets are not read")
+
+
+class DatabaseSettings(_Section):
+    """Where rows go: the embedded server unless a DSN is given."""
+
+    dsn: str = Field("", description="postgresql://... of a PostgreSQL 14 or newer; empty: the embedded server")
+    dsn_file: Path | None = Field(None, description="a file whose first line is the DSN")
+    allow_unsafe: bool = Field(False, description="work with fsync, synchronous_commit or full_page_writes off")
+    bin_dir: Path | None = Field(None, description="bin folder of an installed PostgreSQL to embed instead of ours")
+    run_as: str = Field("", description="user for the embedded server when started as root")
+
+    @model_validator(mode="after")
+    def _one_dsn(self) -> DatabaseSettings:
+        if self.dsn and self.dsn_file:
+            raise ValueError("give dsn or dsn_file, not both")
+        return self
+
+    def resolved_dsn(self) -> str:
+        """The DSN to use, '' for the embedded server. Raises SettingsError if the secret file cannot be read."""
+        if self.dsn_file is None:
+            return self.dsn
+        try:
+            lines = self.dsn_file.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise SettingsError(
+                f"database.dsn_file: {self.dsn_file}: {error.strerror}",
+                hint="Make the file readable to this user.",
+            ) from error
+        if not lines or not lines[0].strip():
+            raise SettingsError(f"database.dsn_file: {self.dsn_file} is empty", hint="Put the DSN on its first line.")
+        return lines[0].strip()
+
+
+class IngestSettings(_Section):
+    """From frames to rows."""
+
+    processes: int = Field(1, ge=1, le=64, description="ingest processes; each drives journals of its own")
+    batch_frames: int = Field(limits.INGEST_BATCH_FRAMES_MAX, ge=1, description="frames per transaction")
+    retention_days: int = Field(0, ge=0, description="older records are quarantined as expired; 0 keeps everything")
+
+
+class LogSettings(_Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(BaseSettings):
+    """The whole tree. `data` is where everything lives that must survive."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", case_sensitive=False
+    )
+
+    data: Path
+    unknown_devices: UnknownDevices = Field("quarantine", description="what a device gets that is not registered")
+    gateway: GatewaySettings = GatewaySettings()  # type: ignore[call-arg]  # defaults stand in Field
+    journal: JournalSettings = JournalSettings()  # type: ignore[call-arg]  # defaults stand in Field
+    database: DatabaseSettings = DatabaseSettings()  # type: ignore[call-arg]  # defaults stand in Field
+    ingest: IngestSettings = IngestSettings()  # type: ignore[call-arg]  # defaults stand in Field
+    log: LogSettings = LogSettings()
+
+    @property
+    def journal_root(self) -> Path:
+        return self.data / "journal"
+
+    @property
+    def evidence_root(self) -> Path:
+        return self.data / "evidence"
+
+    @property
+    def run_root(self) -> Path:
+        return self.data / "run"
+
+    @property
+    def embedded(self) -> bool:
+        return not self.database.resolved_dsn()
+
+
+def default_data_directory() -> Path:
+    """The one place that every command looks in unless told otherwise.
+
+    root: /var/lib/signalkeep. Others: the user's data directory of the platform.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/signalkeep")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "signalkeep"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "signalkeep"
+
+
+def data_option(settings: Settings) -> str:
+    """` --data DIR` for a command line that is shown to a person; nothing for the default directory."""
+    return "" if settings.data == default_data_directory() else f" --data {shlex.quote(str(settings.data))}"
+
+
+def load(data: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the arguments, the environment and the file. Raises SettingsError naming every fault."""
+    environ = os.environ if environ is None else environ
+    directory = (data or Path(environ.get("SIGNALKEEP_DATA") or default_data_directory())).expanduser().absolute()
+    file = settings_file(directory, config, environ)
+    from_file = _read_toml(file) if file else {}
+    from_env = _read_environment(environ)
+    faults = _unknown_environment(environ)
+    merged = _merge(from_file, from_env)
+    if "data" in from_file:
+        faults.append(f"{file}: data: the data directory is chosen by --data or SIGNALKEEP_DATA, not in the file")
+    merged["data"] = directory
+    try:
+        settings = _Explicit(**merged)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            path = ".".join(str(part) for part in item["loc"])
+            place = _place(item["loc"], from_env, file)
+            faults.append(f"{place}: {path}: {item['msg']}{_shown(item.get('input'))}")
+    if not faults:
+        faults = [f"{file or 'settings'}: {fault}" for fault in _unknown_protocols(settings)]
+    if faults:
+        raise SettingsError(
+            "these settings cannot be used:\n" + "\n".join(f"  {fault}" for fault in faults),
+            hint="`signalkeep config show` lists every setting with its default.",
+        )
+    return settings
+
+
+def settings_file(directory: Path, config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that settings are read from, if any."""
+    if config or environ.get("SIGNALKEEP_CONFIG"):
+        return config or Path(environ["SIGNALKEEP_CONFIG"])
+    usual = directory / "signalkeep.toml"
+    return usual if usual.is_file() else None
+
+
+def origin(settings_path: tuple[str, ...], environ: Mapping[str, str], file_values: Mapping[str, Any]) -> str:
+    """Where a setting's value comes from: 'environment', 'file' or 'default'."""
+    if _holds(_read_environment(environ), settings_path):
+        return "environment"
+    return "file" if _holds(file_values, settings_path) else "default"
+
+
+class _Explicit(Settings):
+    """`Settings` built from the merged values alone: the sources were read, and their places noted, before."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def _unknown_protocols(settings: Settings) -> list[str]:
+    from signalkeep.protocols.registry import PROTOCOLS
+
+    return [
+        f"gateway.ports.{name}: no such protocol; there are {', '.join(sorted(PROTOCOLS))}"
+        for name in settings.gateway.ports
+        if name not in PROTOCOLS
+    ]
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}", hint="Check --config and SIGNALKEEP_CONFIG.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not valid TOML: {error}") from error
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    class Source(EnvSettingsSource):
+        def _load_env_vars(self) -> Mapping[str, str | None]:
+            return {name.lower(): value for name, value in environ.items() if name not in NOT_SETTINGS}
+
+    try:
+        values = Source(Settings)()
+    except ValueError as error:  # a JSON value (ports) that does not parse
+        raise SettingsError(f"environment: {error}", hint="Tables are given as JSON.") from error
+    return {key: value for key, value in values.items() if key != "data"}
+
+
+def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
+    known_sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "data"}
+    faults = []
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX) or name in NOT_SETTINGS:
+            continue
+        section = name.removeprefix(ENV_PREFIX).lower().split("__")[0]
+        if section not in known_sections:
+            faults.append(f"environment {name}: no such setting")
+    return faults
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _holds(values: Any, path: tuple[Any, ...]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _place(loc: tuple[int | str, ...], from_env: Mapping[str, Any], file: Path | None) -> str:
+    if _holds(from_env, loc):
+        return f"environment {ENV_PREFIX}{'__'.join(str(part) for part in loc).upper()}"
+    return str(file) if file else "settings"
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None or isinstance(value, (dict, BaseModel)) or "://" in str(value) else f" (found {value!r})"

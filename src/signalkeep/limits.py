@@ -1,0 +1,102 @@
+"""Every bound in one place. What a user may change is a setting (`config.py`) with its default taken from here.
+
+Sizes are bytes, times are seconds; the unit is in the name. Relations between bounds are asserted at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# What devices may say
+DEVICE_NUMBER_CHARS_MAX: Final = 64
+FRAME_BYTES_MAX: Final = 64 * KIB
+CONTEXT_BYTES_MAX: Final = 4 * KIB
+REFUSED_SAMPLE_BYTES_MAX: Final = 64
+ATTRIBUTES_PER_SIGNAL_MAX: Final = 512
+ATTRIBUTE_NAME_CHARS_MAX: Final = 128
+ATTRIBUTE_TEXT_CHARS_MAX: Final = 16 * KIB
+EVENT_CODE_CHARS_MAX: Final = 64
+JSON_NESTING_MAX: Final = 32  # braces and brackets within each other in one event
+
+# Gateway
+CONNECTIONS_MAX: Final = 20_000
+HANDSHAKE_S_MAX: Final = 30.0
+IDLE_S_MAX: Final = 900.0
+HELD_REPLIES_PER_CONNECTION_MAX: Final = 64
+HELD_BYTES_PER_CONNECTION_MAX: Final = 256 * KIB
+STOP_GRACE_S: Final = 10.0
+UNKNOWN_BYTES_PER_DEVICE_MAX: Final = 1 * MIB
+UNKNOWN_BYTES_PER_ADDRESS_MAX: Final = 8 * MIB
+UNKNOWN_BYTES_TOTAL_MAX: Final = 64 * MIB
+REGISTRY_REFRESH_S: Final = 30.0
+
+# Journal
+JOURNAL_BLOCK_BYTES: Final = 4096  # batches start on these, so no write touches a block that holds acknowledged data
+SEGMENT_BYTES: Final = 64 * MIB
+SEGMENT_BYTES_MIN: Final = 256 * KIB
+BATCH_BYTES_MAX: Final = 8 * MIB
+BATCH_ENTRIES_MAX: Final = 20_000
+JOURNAL_PENDING_BYTES_MAX: Final = 32 * MIB  # appended, not yet durable: above it sockets are not read
+JOURNAL_REPLAY_WINDOW_H: Final = 72
+JOURNAL_KEEP_BYTES: Final = 20 * GIB  # what the database has is unlinked early above this
+JOURNAL_CAP_BYTES: Final = 40 * GIB  # above this no socket is read and nothing is acknowledged
+DISK_FREE_BYTES_MIN: Final = 256 * MIB
+DISK_RESUME_FACTOR: Final = 0.95  # hysteresis: reading resumes below this share of the cap
+TALLY_INTERVAL_S: Final = 1.0
+
+# Ingest and store
+INGEST_BATCH_FRAMES_MAX: Final = 2_000
+INGEST_BATCH_BYTES_MAX: Final = 4 * MIB
+DEVICE_CACHE_MAX: Final = 500_000  # registry entries that an ingest process remembers
+UNKNOWN_MENTIONED_MAX: Final = 1_000  # unknown devices that the log names, for each connection to the database
+INGEST_POLL_S_MIN: Final = 0.005
+INGEST_POLL_S_MAX: Final = 0.1
+WRITE_TRIES_MAX: Final = 10  # of one range, while registry or partitions change under it
+CURSOR_REREAD_S: Final = 60.0
+JOURNAL_SCAN_S: Final = 1.0
+PROGRESS_NOTE_S: Final = 1.0
+DRIVERS_MAX: Final = 16  # journals that one ingest process drives at a time
+RETRY_S_MIN: Final = 0.2
+RETRY_S_MAX: Final = 15.0
+DATABASE_CONNECT_S_MAX: Final = 10.0
+DATABASE_COMMAND_S_MAX: Final = 120.0
+MIGRATION_S_MAX: Final = 24 * 3600.0  # one migration may rewrite a large table
+PARTITION_LOCK_S_MAX: Final = 5.0  # writers of device and journal queue behind us while we wait
+FUTURE_S_MAX: Final = 24 * 3600  # a wire time later than received_at by more than this is quarantined
+POSITION_FUTURE_S_MAX: Final = 60  # device_state never moves further into the future than this
+AUDIT_DRAIN_S_MAX: Final = 60.0  # how long an audit with an oracle waits for ingest
+QUARANTINE_RELEASE_BATCH: Final = 500
+TAIL_PAGE_ROWS: Final = 500
+TAIL_POLL_S: Final = 0.3
+
+# Simulator
+SIMULATED_DEVICES_MAX: Final = 100_000
+SIMULATED_PACKET_RECORDS_MAX: Final = 10
+SIMULATED_BACKLOG_RECORDS_MAX: Final = 10_000  # per device: what it keeps while nothing is acknowledged
+SIMULATED_LINGER_S: Final = 2.0  # a record waits no longer for others to share its packet
+SIMULATED_CONNECTING_MAX: Final = 200  # connections that a fleet opens at the same time
+SIMULATED_ANSWER_S_MAX: Final = 10.0
+SIMULATED_RETRY_S_MIN: Final = 0.1
+SIMULATED_RETRY_S_MAX: Final = 5.0
+SEND_LINE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX + 2  # hexadecimal, with its line end
+SEND_ANSWER_BYTES_MAX: Final = FRAME_BYTES_MAX
+
+# Supervisor
+RESTART_S_MIN: Final = 0.2
+RESTART_S_MAX: Final = 10.0
+READY_S_MAX: Final = 20.0  # then `run` says which roles still wait
+POSTGRES_START_S_MAX: Final = 60.0
+POSTGRES_STOP_S_MAX: Final = 30.0
+POSTGRES_LOG_BYTES_MAX: Final = 16 * MIB  # rotated at a start above this
+
+assert BATCH_BYTES_MAX + 2 * JOURNAL_BLOCK_BYTES <= SEGMENT_BYTES
+assert FRAME_BYTES_MAX + CONTEXT_BYTES_MAX + JOURNAL_BLOCK_BYTES < SEGMENT_BYTES_MIN
+assert FRAME_BYTES_MAX < BATCH_BYTES_MAX <= JOURNAL_PENDING_BYTES_MAX
+assert SEGMENT_BYTES % JOURNAL_BLOCK_BYTES == 0 == SEGMENT_BYTES_MIN % JOURNAL_BLOCK_BYTES
+assert JOURNAL_KEEP_BYTES <= JOURNAL_CAP_BYTES
+assert FRAME_BYTES_MAX <= UNKNOWN_BYTES_PER_DEVICE_MAX <= UNKNOWN_BYTES_PER_ADDRESS_MAX <= UNKNOWN_BYTES_TOTAL_MAX
+assert RETRY_S_MIN < RETRY_S_MAX < CURSOR_REREAD_S

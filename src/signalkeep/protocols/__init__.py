@@ -1,0 +1,1 @@
+"""What devices say. Pure: bytes in, events out; no I/O, clock, log or randomness. One file per protocol."""

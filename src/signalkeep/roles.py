@@ -1,0 +1,107 @@
+"""What every role process does alike: say that it is there, notice that it should stop, and go.
+
+A role writes `<data>/run/<role>-<n>.json` when it is ready and removes it at a clean end; a file whose process is gone
+counts for nothing. A role that was started by a supervisor holds the read end of a pipe: when the supervisor dies,
+however it dies, the pipe closes and the role stops cleanly, so that no orphan keeps a port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from signalkeep.config import Settings
+from signalkeep.errors import EnvironmentFault
+
+
+class RoleState(msgspec.Struct, kw_only=True):
+    """A running role, as `status` shows it."""
+
+    role: str
+    instance: int
+    pid: int
+    started_at: datetime
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class RoleFile:
+    """The announcement of this process."""
+
+    def __init__(self, run_root: Path, role: str, instance: int) -> None:
+        self._path = run_root / f"{role}-{instance}.json"
+        self._state = RoleState(role=role, instance=instance, pid=os.getpid(), started_at=datetime.now(UTC))
+
+    def ready(self, *, ports: dict[str, int] | None = None, **detail: Any) -> None:
+        """Say that the role works."""
+        self._state.ports, self._state.detail = ports or {}, detail
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(msgspec.json.encode(self._state))
+        temporary.replace(self._path)
+
+    def gone(self) -> None:
+        """Take the announcement back."""
+        self._path.unlink(missing_ok=True)
+
+
+def running_roles(run_root: Path) -> list[RoleState]:
+    """The roles that live now."""
+    roles = []
+    for path in sorted(run_root.glob("*-*.json")):
+        try:
+            state = msgspec.json.decode(path.read_bytes(), type=RoleState)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if _lives(state):
+            roles.append(state)
+    return roles
+
+
+def _lives(state: RoleState) -> bool:
+    """The process is there and is not a later one that got the same pid."""
+    try:
+        process = psutil.Process(state.pid)
+        return process.create_time() <= state.started_at.timestamp() + 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def stop_on_signals(stop: asyncio.Event, parent_fd: int | None) -> None:
+    """Set `stop` at SIGTERM, at SIGINT, and when the supervisor's end of the pipe closes."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if parent_fd is not None:
+
+        def parent_gone() -> None:
+            loop.remove_reader(parent_fd)
+            stop.set()
+
+        loop.add_reader(parent_fd, parent_gone)
+
+
+def prepare_directories(settings: Settings) -> None:
+    """Make the data directory and what roles share in it. Raises EnvironmentFault if that is not possible.
+
+    The data directory itself lets others pass through (0711): as root, PostgreSQL runs as another user. Everything of
+    ours in it is closed to them.
+    """
+    try:
+        if not settings.data.exists():
+            settings.data.mkdir(parents=True)
+            settings.data.chmod(0o711)
+        for directory in (settings.journal_root, settings.evidence_root, settings.run_root):
+            directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the data directory {settings.data} cannot be used: {error.strerror or error}",
+            hint="Choose another with --data, or make it writable for this user.",
+        ) from error
