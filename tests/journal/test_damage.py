@@ -1,0 +1,325 @@
+"""Bit rot: any byte of any segment flipped, zeroed, overwritten or cut off, and segments that are gone.
+
+The reader always starts, returns exactly the entries of undamaged batches, and names what is lost with its exact range
+as soon as anything sound follows. What was damaged is computed here from the bytes that the writer wrote.
+`SIGNALKEEP_DAMAGE_TRIES` makes the search longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from signalkeep.errors import SyncFailed
+from signalkeep.journal import reader as reader_module
+from signalkeep.journal.reader import Lost
+from signalkeep.journal.record import (
+    BATCH_HEADER_BYTES,
+    HEADER_COPY_OFFSET,
+    SEGMENT_HEADER_BYTES,
+    Entry,
+    SegmentHeader,
+    pack_batch,
+    unpack_batch_header,
+    unpack_segment_header,
+)
+from tests.journal.simdisk import Crash, SimDisk
+from tests.journal.support import EVIDENCE, Run, new_disk, new_reader, numbered, read_all
+
+TRIES = int(os.environ.get("SIGNALKEEP_DAMAGE_TRIES", "10000"))
+
+
+class Item(NamedTuple):
+    """A batch or a seal as it was written; a seal has no entries."""
+
+    path: Path
+    start: int
+    end: int
+    seqs: range
+
+
+class Image(NamedTuple):
+    """A journal whose writer is gone, and where everything in it stands."""
+
+    disk: SimDisk
+    directory: Path
+    items: list[Item]
+    entries: dict[int, Entry]
+
+
+@cache
+def image(seed: int, closed: bool) -> Image:
+    disk = new_disk()
+    run = Run(disk, seed)
+
+    async def go() -> None:
+        run.start()
+        await run.go(40)
+        if closed:
+            await run.close()
+        else:
+            assert run.task is not None
+            run.task.cancel()
+
+    asyncio.run(go())
+    paths: dict[int, Path] = {}
+    items: dict[tuple[int, int], Item] = {}
+    for name, arguments in disk.log:
+        match name, arguments:
+            case "open_new", (Path(), int() as file):
+                paths[file] = Path()
+            case "rename", (Path(name="next.tmp"), Path() as path):
+                paths[max(paths)] = run.writer.directory / path.name
+            case "pwrite", (int() as file, bytes() as data, int() as offset) if offset:
+                header = unpack_batch_header(data, offset=offset, seed=None)
+                assert header is not None
+                end = offset + BATCH_HEADER_BYTES + header.body_bytes
+                items[file, offset] = Item(paths[file], offset, end, range(header.first_seq, header.next_seq))
+    found = [item._replace(path=paths[file]) for (file, _), item in items.items()]
+    return Image(disk.process_death(), run.writer.directory, found, dict(enumerate(run.stored, 1)))
+
+
+def hurt(rng: random.Random, data: bytes) -> bytes:
+    """Damage of a random kind at a random place."""
+    at = rng.randrange(len(data))
+    length = rng.choice((1, 16, 512, 4096, 8192))
+    match rng.randrange(5):
+        case 0:
+            return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        case 1:
+            return data[:at] + bytes(min(length, len(data) - at)) + data[at + length :]
+        case 2:
+            return data[:at] + rng.randbytes(min(length, len(data) - at)) + data[at + length :]
+        case 3:
+            return data[: rng.choice((at, at // 512 * 512, at // 4096 * 4096, 0))]
+        case _:
+            block = rng.randrange(-(-len(data) // 4096)) * 4096  # of another place of the same file
+            return data[: at // 4096 * 4096] + data[block : block + 4096] + data[at // 4096 * 4096 + 4096 :]
+
+
+def intact(before: bytes, after: bytes, start: int, end: int) -> bool:
+    return before[start:end] == after[start:end]
+
+
+def check(whole: Image, damaged: SimDisk) -> bool:
+    """Read a damaged copy; returns whether something was lost and named."""
+    segments = sorted({item.path for item in whole.items})
+    before = {path: whole.disk.content(path) for path in segments}
+    names = damaged.listdir(whole.directory)
+    after = {path: damaged.content(path) for path in segments if path.name in names}
+    readable = {
+        path: any(intact(before[path], after[path], at, at + SEGMENT_HEADER_BYTES) for at in (0, HEADER_COPY_OFFSET))
+        for path in after
+    }
+    good: set[int] = set()
+    proof = max((int(path.stem) for path in after), default=0)  # everything before this number was synced
+    for path, start, end, seqs in whole.items:
+        if readable.get(path):
+            if intact(before[path], after[path], start, end):
+                good.update(seqs)
+            if intact(before[path], after[path], start, start + BATCH_HEADER_BYTES):
+                proof = max(proof, seqs.start)
+    reader = new_reader(damaged, whole.directory)
+    items = read_all(reader)
+    assert reader.finished
+    found = numbered(items)
+    assert found == {seq: whole.entries[seq] for seq in sorted(good)}
+    lost = {seq for item in items if isinstance(item, Lost) for seq in range(item.first_seq, item.last_seq + 1)}
+    named = {seq for seq in range(1, proof) if seq not in good}
+    if after and not readable[max(after)]:  # its salt is gone: what it held is known only by its own claims
+        assert named < lost <= {*whole.entries, max(lost)} - good
+    else:
+        assert lost == named
+    again = new_reader(damaged, whole.directory)
+    assert read_all(again) == items, "the same, whoever reads and however often"
+    return bool(lost)
+
+
+def test_random_damage_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(1)
+    named = 0
+    for turn in range(TRIES):
+        whole = image(turn % 5, closed=turn % 2 == 0)
+        damaged = whole.disk.process_death()
+        for _ in range(rng.choice((1, 1, 1, 2, 5))):
+            path = whole.directory / rng.choice(sorted({item.path.name for item in whole.items}))
+            if damaged.content(path):
+                damaged.damage(path, lambda data: hurt(rng, data))
+        named += check(whole, damaged)
+    with capsys.disabled():
+        print(f"\njournal: {TRIES} damaged journals, {named} with entries named as lost")
+    assert named > TRIES // 3
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_every_segment_missing_empty_or_short(closed: bool) -> None:
+    whole = image(2, closed)
+    for path in sorted({item.path for item in whole.items}):
+        for kept_bytes in (None, 0, 1, 100, 4096, 4097, 8192, 12_000):
+            damaged = whole.disk.process_death()
+            if kept_bytes is None:
+                damaged.unlink(path)
+            else:
+                damaged.damage(path, lambda data, kept=kept_bytes: data[:kept])  # type: ignore[misc]  # B023: bound now
+            check(whole, damaged)
+    damaged = whole.disk.process_death()
+    for path in {item.path for item in whole.items}:
+        damaged.unlink(path)
+    reader = new_reader(damaged, whole.directory)
+    assert reader.read(1, 1) == []
+    assert reader.finished
+
+
+def broken(whole: Image, number: int) -> tuple[SimDisk, Item]:
+    """A copy with one byte of one batch's body flipped."""
+    item = [item for item in whole.items if item.seqs][number]
+    damaged = whole.disk.process_death()
+    at = item.end - 1
+    damaged.damage(item.path, lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    return damaged, item
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_batch_that_is_not_the_one_that_was_synced_is_not_believed(closed: bool) -> None:
+    """The disk has lost a write: what stands there is sound, and older than what others build on."""
+    whole = image(1, closed)
+    batches = [item for item in whole.items if item.seqs]
+    for item in batches[:-1]:
+        damaged = whole.disk.process_death()
+        data = damaged.content(item.path)
+        header = unpack_segment_header(data)
+        assert isinstance(header, SegmentHeader)
+        synced = unpack_batch_header(data[item.start :], offset=item.start, seed=header.seed)
+        assert synced is not None
+        body = data[item.start + BATCH_HEADER_BYTES : item.end]
+        older, written = pack_batch(
+            body[:-1] + bytes([body[-1] ^ 1]),
+            count=synced.count,
+            offset=item.start,
+            first_seq=synced.first_seq,
+            chain=synced.chain,
+            seed=header.seed,
+        )
+        assert older.end == synced.end
+        change = data[: item.start] + written + data[synced.end :]
+        damaged.damage(item.path, lambda _, change=change: change)  # type: ignore[misc]  # B023: bound now
+        items = read_all(new_reader(damaged, whole.directory))
+        (lost,) = [x for x in items if isinstance(x, Lost)]
+        assert range(lost.first_seq, lost.last_seq + 1) == item.seqs
+        assert lost.why == "corrupt"
+        assert numbered(items) == {seq: x for seq, x in whole.entries.items() if seq not in item.seqs}
+
+
+def test_damaged_bytes_are_copied_aside_once() -> None:
+    whole = image(0, closed=True)
+    damaged, item = broken(whole, 3)
+    for _ in range(3):
+        (lost,) = [x for x in read_all(new_reader(damaged, whole.directory)) if isinstance(x, Lost)]
+        assert range(lost.first_seq, lost.last_seq + 1) == item.seqs
+        assert lost.why == "corrupt"
+        assert Path(lost.evidence).parent == EVIDENCE
+        assert damaged.listdir(EVIDENCE) == [Path(lost.evidence).name]
+        copied = damaged.content(Path(lost.evidence))
+        assert damaged.content(item.path)[item.start :].startswith(copied)
+        assert len(copied) >= item.end - item.start
+    at = item.end - 1
+    damaged.damage(item.path, lambda data: data[:at] + bytes([data[at] ^ 3]) + data[at + 1 :])
+    read_all(new_reader(damaged, whole.directory))
+    assert len(damaged.listdir(EVIDENCE)) == 2, "other bytes are other evidence"
+
+
+def test_a_crash_while_copying_aside_changes_nothing() -> None:
+    whole = image(0, closed=True)
+    damaged, _ = broken(whole, 3)
+    expected = read_all(new_reader(damaged.process_death(), whole.directory))
+    interrupted: list[SimDisk] = []
+    rng = random.Random(0)
+    damaged.after = lambda _: interrupted.extend(damaged.power_loss(rng, crash) for crash in Crash for _ in range(3))
+    read_all(new_reader(damaged, whole.directory))
+    assert len(interrupted) > 50
+    for found in interrupted:
+        assert read_all(new_reader(found, whole.directory)) == expected
+        (lost,) = [item for item in expected if isinstance(item, Lost)]
+        assert found.content(Path(lost.evidence)) == damaged.content(Path(lost.evidence))
+        assert found.listdir(EVIDENCE) == [Path(lost.evidence).name]
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open_new", "pwrite", "sync", "rename", "sync_directory"])
+def test_reading_goes_on_when_the_evidence_cannot_be_kept(call: str) -> None:
+    whole = image(0, closed=True)
+    damaged, item = broken(whole, 3)
+
+    def fail(name: str) -> None:
+        if name == call:
+            raise OSError(errno.ENOSPC, "no room")
+
+    damaged.before = fail
+    items = read_all(new_reader(damaged, whole.directory))
+    (lost,) = [x for x in items if isinstance(x, Lost)]
+    assert lost == Lost(item.seqs.start, item.seqs.stop - 1, "corrupt", "")
+    assert numbered(items).keys() == whole.entries.keys() - set(item.seqs)
+
+
+def test_what_the_disk_cannot_read_is_damage() -> None:
+    whole = image(0, closed=True)
+    item = [item for item in whole.items if item.seqs][3]
+
+    class Unreadable(SimDisk):
+        def pread(self, file: int, length: int, offset: int) -> bytes:
+            if self._open[file] is bad and offset < item.end and offset + length > item.start:
+                raise OSError(errno.EIO, "bad sector")
+            return super().pread(file, length, offset)
+
+    disk = Unreadable()
+    disk._root = whole.disk.process_death()._root
+    bad = disk._file(item.path)
+    items = read_all(new_reader(disk, whole.directory))
+    assert numbered(items).keys() == whole.entries.keys() - set(item.seqs)
+    (lost,) = [x for x in items if isinstance(x, Lost)]
+    assert range(lost.first_seq, lost.last_seq + 1) == item.seqs
+
+
+async def test_damage_in_a_living_journal_is_named_when_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "LOOKS_BEFORE_SEARCH", 4)
+    disk = new_disk()
+    run = Run(disk, seed=9)
+    run.start()
+    await run.go(2)
+    (path,) = [run.writer.directory / name for name in disk.listdir(run.writer.directory) if name.endswith(".seg")]
+    disk.damage(path, lambda data: data[:4096] + b"\xff" * (len(data) - 4096))  # with the seal, which would prove it
+    reader = new_reader(disk, run.writer.directory)
+    for _ in range(20):
+        assert reader.read(10, 10_000) == [], "it might be a write in progress"
+    await run.go(60)
+    items = [item for _ in range(20) for item in read_all(reader)]
+    (lost,) = [item for item in items if isinstance(item, Lost)]
+    assert lost.first_seq == 1
+    assert list(numbered(items)) == list(range(lost.last_seq + 1, 63))
+    assert reader.alive
+    await run.close()
+
+
+async def test_a_sync_that_fails_for_the_reader_is_not_hidden() -> None:
+    disk = new_disk()
+    run = Run(disk, seed=9)
+    run.start()
+    states: list[SimDisk] = []
+    disk.before = lambda name: states.append(disk.process_death()) if name == "datasync" else None
+    await run.go(3)
+    await run.close()
+    unsealed = states[0]
+
+    def fail(name: str) -> None:
+        if name == "datasync":
+            raise OSError(errno.EIO, "broken")
+
+    unsealed.before = fail
+    with pytest.raises(SyncFailed):
+        new_reader(unsealed, run.writer.directory).read(10, 10_000)
