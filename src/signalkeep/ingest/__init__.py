@@ -1,0 +1,1 @@
+"""From frames to rows: decode, decide, and write in one transaction with the cursor."""

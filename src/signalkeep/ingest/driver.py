@@ -1,0 +1,162 @@
+"""One journal, driven into the database until its gateway has ended and everything is in.
+
+The position is the database's: at every connect, every minute, and whenever a write finds the cursor elsewhere, the
+cursors are read again and the reader follows them. A cursor that has moved back means a restored database: the range
+is driven again, the record keys keep it from doubling, and a finding says so. Any fault of the environment is retried
+for ever; nothing is ever skipped because of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from signalkeep import limits
+from signalkeep.clock import Clock
+from signalkeep.errors import SignalkeepError, SyncFailed
+from signalkeep.ingest.pipeline import Pipeline
+from signalkeep.journal.reader import JournalReader
+from signalkeep.retry import Backoff
+from signalkeep.store import journals
+from signalkeep.store.postgres import Connection
+from signalkeep.store.rows import Written
+from signalkeep.store.writer import CursorMoved
+from signalkeep.telemetry import get_logger
+
+Connect: TypeAlias = Callable[[], Awaitable[Connection]]
+MakePipeline: TypeAlias = Callable[[Connection, int, list[int]], Pipeline]
+
+log = get_logger()
+
+
+class JournalDriver:
+    """Drives one journal. `position`: up to where the database is known to have everything."""
+
+    def __init__(
+        self,
+        reader: JournalReader,
+        *,
+        connect: Connect,
+        make_pipeline: MakePipeline,
+        host: str,
+        clock: Clock,
+        batch_frames: int = limits.INGEST_BATCH_FRAMES_MAX,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        self._reader = reader
+        self._connect = connect
+        self._make_pipeline = make_pipeline
+        self._host = host
+        self._clock = clock
+        self._batch_frames = batch_frames
+        self._stop = stop or asyncio.Event()
+        self._noted_seq = -1
+        self.position = 0
+        self.written = Written()
+        self.journal_id = reader.journal_id
+        self.busy_elsewhere = False  # another ingest process drives this journal
+
+    async def run(self) -> None:
+        """Return when the journal has ended and is in the database, somebody else drives it, or we are to stop."""
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                connection = await self._connect()
+                try:
+                    if await self._drive(connection, backoff):
+                        return
+                finally:
+                    await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
+            except (AssertionError, SyncFailed):
+                raise
+            except Exception as error:
+                self._log_retry(error)
+                await self._pause(backoff.next_s())
+
+    async def _drive(self, connection: Connection, backoff: Backoff) -> bool:
+        journal_id = await journals.register(
+            connection, self._reader.journal_id, self._host, self._reader.directory, self._reader.lanes
+        )
+        self.busy_elsewhere = not await journals.claim(connection, journal_id)
+        if self.busy_elsewhere:
+            return True
+        pipeline = self._make_pipeline(connection, journal_id, [])
+        await self._follow_cursors(connection, journal_id, pipeline)
+        reread_at = note_at = self._clock.monotonic()
+        wait_s = limits.INGEST_POLL_S_MIN
+        while not self._stop.is_set():
+            now = self._clock.monotonic()
+            if now >= reread_at:
+                await self._follow_cursors(connection, journal_id, pipeline)
+                reread_at = now + limits.CURSOR_REREAD_S
+            items = self._reader.read(self._batch_frames, limits.INGEST_BATCH_BYTES_MAX)
+            if items:
+                try:
+                    self.written.add(await pipeline.ingest(items))
+                    self.position = min(pipeline.cursors)
+                except CursorMoved:
+                    await self._follow_cursors(connection, journal_id, pipeline)
+                backoff.reset()
+                wait_s = limits.INGEST_POLL_S_MIN
+            if now >= note_at or self._reader.finished:
+                await self._note_progress(connection, journal_id)
+                note_at = now + limits.PROGRESS_NOTE_S
+            if items:
+                continue
+            if self._reader.finished:
+                return await self._ended(connection, journal_id)
+            await self._pause(wait_s)
+            wait_s = min(wait_s * 2, limits.INGEST_POLL_S_MAX)
+        return True
+
+    async def _follow_cursors(self, connection: Connection, journal_id: int, pipeline: Pipeline) -> None:
+        cursors = await journals.cursors(connection, journal_id)
+        lowest = min(cursors)
+        if lowest < self.position:
+            log.warning("cursor moved back, driving again", journal=journal_id, was=self.position, now=lowest)
+            await journals.add_finding(
+                connection,
+                "cursor_moved_back",
+                f"journal {journal_id}",
+                f"the database had entries up to {self.position} and now has them up to {lowest}: "
+                "it was restored from an older state; the range is driven again",
+            )
+        if cursors != pipeline.cursors or lowest != self.position:
+            pipeline.cursors = cursors
+            self._reader.seek(lowest)
+        self.position = lowest
+
+    async def _note_progress(self, connection: Connection, journal_id: int) -> None:
+        durable_seq = self._reader.durable_seq
+        if durable_seq != self._noted_seq:
+            await journals.note_progress(connection, journal_id, durable_seq, ended=False)
+            self._noted_seq = durable_seq
+
+    async def _ended(self, connection: Connection, journal_id: int) -> bool:
+        durable_seq = self._reader.durable_seq
+        await journals.note_progress(connection, journal_id, durable_seq, ended=True)
+        if durable_seq < self.position:
+            await journals.add_finding(
+                connection,
+                "journal_shorter_than_cursor",
+                f"journal {journal_id}",
+                f"the database has entries up to {self.position}, the files end at {durable_seq}: "
+                "nothing is missing in the database, but this range cannot be replayed",
+            )
+        log.info("journal is in the database", journal=journal_id, entries=durable_seq)
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the signal to stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+    def _log_retry(self, error: Exception) -> None:
+        if isinstance(error, SignalkeepError):
+            log.warning("waiting for the database", error=error.message)
+        else:
+            log.warning("write failed, trying again", error=f"{type(error).__name__}: {error}", after=self.position)

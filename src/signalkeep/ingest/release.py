@@ -1,0 +1,200 @@
+"""Release: records that wait in quarantine are judged again and become signals where nothing is against it now.
+
+Judged is what was kept: the whole frame with its envelope, by the same triage and under the registry as it is now. A
+record is taken only if the decoder still cuts it out of the frame with the same bytes. Each batch is one transaction
+under the locks of its devices: rows, ledger and audit log change together, and a re-send of the same record that is
+ingested at the same moment waits for it, or has been waited for.
+
+Every row that was open at the start is tried once; what stays gets its present reason and one more attempt. A row
+that the database rejects never blocks its neighbours. Nothing is retried for ever: other faults are raised, and what
+was released until then stays released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeAlias
+
+import msgspec
+
+from signalkeep import limits
+from signalkeep.errors import EnvironmentFault
+from signalkeep.ingest.triage import EPOCH, reject, triage
+from signalkeep.journal.record import FrameEntry
+from signalkeep.protocols.contract import TrackerProtocol
+from signalkeep.store import quarantine
+from signalkeep.store.partitions import ensure_partitions
+from signalkeep.store.postgres import Connection, Fault, Row, classify, sqlstate
+from signalkeep.store.quarantine import ChangedMeanwhile, Selection
+from signalkeep.store.registry import log_action
+from signalkeep.store.release import ReleaseItem, note_failed, release_rows
+from signalkeep.store.rows import Device, FrameRows
+
+Left: TypeAlias = tuple[int, str, str]
+"""A row that stays: its id, and the reason and detail that it has from now on."""
+
+MICROSECOND = timedelta(microseconds=1)
+OTHERWISE = "this version reads the frame differently: the record is not in it as it was quarantined; it was "
+
+
+class Released(msgspec.Struct):
+    """What became of the rows that were tried, in records."""
+
+    released: int = 0
+    already_stored: int = 0  # closed, too: the record had reached `signal` another way
+    still_quarantined: int = 0
+    reasons: dict[str, int] = msgspec.field(default_factory=dict)  # of those that stay
+
+
+async def release(
+    connection: Connection,
+    selection: Selection,
+    *,
+    forced: bool,
+    closed_by: str,
+    protocols: Mapping[str, TrackerProtocol],
+    retention_days: int,
+    progress: Callable[[int], None] | None = None,
+) -> Released:
+    """Try every open row that is meant. `forced`: reasons of policy (unknown or retired device, future, expired) do
+    not count. `progress` is told how many rows have been tried."""
+    releaser = _Releaser(connection, selection, forced, closed_by, protocols, retention_days)
+    last_id, after_id, tried = await quarantine.highest_id(connection), 0, 0
+    while rows := await quarantine.waiting(connection, selection, after_id=after_id, last_id=last_id):
+        await releaser.settle(rows, await quarantine.frames_of(connection, rows))
+        after_id = rows[-1]["id"]
+        tried += len(rows)
+        if progress is not None:
+            progress(tried)
+    return releaser.result
+
+
+class _Releaser:
+    """One call of `release`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        selection: Selection,
+        forced: bool,
+        closed_by: str,
+        protocols: Mapping[str, TrackerProtocol],
+        retention_days: int,
+    ) -> None:
+        self._connection = connection
+        self._selection = selection
+        self._forced = forced
+        self._closed_by = closed_by
+        self._protocols = protocols
+        self._retention_days = retention_days
+        self.result = Released()
+
+    async def settle(self, rows: Sequence[Row], frames: Mapping[int, Row]) -> None:
+        """Release what may go, in one transaction, or in several if the database rejects a value."""
+        for tries_left in reversed(range(limits.WRITE_TRIES_MAX)):
+            devices = await quarantine.devices_of(self._connection, rows)
+            items, left = self._judge(rows, frames, devices)
+            await ensure_partitions(
+                self._connection, {(item.row.wire_time.year, item.row.wire_time.month) for item in items}
+            )
+            try:
+                await self._write(items, left, devices)
+            except ChangedMeanwhile:
+                continue
+            except Exception as error:
+                match classify(error):
+                    case Fault.MISSING_PARTITION if tries_left:
+                        continue
+                    case Fault.DATA if len(rows) > 1:
+                        middle = len(rows) // 2
+                        await self.settle(rows[:middle], frames)
+                        await self.settle(rows[middle:], frames)
+                    case Fault.DATA if items:
+                        await self._write([], [_rejected(items[0], error)], devices)
+                    case _:
+                        raise
+            return
+        raise EnvironmentFault(
+            "registry entries changed all the time while records were released", hint="Try again when that is over."
+        )
+
+    def _judge(
+        self, rows: Sequence[Row], frames: Mapping[int, Row], devices: Mapping[int, Device]
+    ) -> tuple[list[ReleaseItem], list[Left]]:
+        """What triage says of each row now; each frame is decoded once."""
+        judged: dict[int, list[FrameRows]] = {}
+        items: list[ReleaseItem] = []
+        left: list[Left] = []
+        for row in rows:
+            frame_id = row["frame_id"]
+            if frame_id not in judged:
+                judged[frame_id] = self._triage(frames[frame_id], devices[row["device_id"]])
+            verdict = _verdict(row, judged[frame_id])
+            if isinstance(verdict, ReleaseItem):
+                items.append(verdict)
+            else:
+                left.append(verdict)
+        return items, left
+
+    def _triage(self, kept: Row, device: Device) -> list[FrameRows]:
+        """The frame as the rules see it, and then, if forced, without those of policy."""
+        frame = FrameEntry(
+            received_at_us=(kept["received_at"] - EPOCH) // MICROSECOND,
+            protocol=kept["protocol"],
+            device_number=device.device_number,
+            peer=kept["peer"],
+            context=kept["context"],
+            raw=kept["raw"],
+        )
+        protocol = self._protocols.get(frame.protocol)
+        return [
+            triage(kept["seq"], frame, device, protocol, retention_days=self._retention_days, forced=forced)
+            for forced in ([False, True] if self._forced else [False])
+        ]
+
+    async def _write(self, items: Iterable[ReleaseItem], left: Iterable[Left], devices: Mapping[int, Device]) -> None:
+        """One transaction; what somebody else has closed meanwhile is passed over."""
+        items, left = list(items), list(left)
+        async with self._connection.transaction():
+            ids = [item.id for item in items] + [row_id for row_id, _, _ in left]
+            still_open = await quarantine.lock(self._connection, devices, ids)
+            items = [item for item in items if item.id in still_open]
+            left = [row for row in left if row[0] in still_open]
+            stored = await release_rows(self._connection, items, closed_by=self._closed_by)
+            await note_failed(self._connection, left)
+            if items:
+                detail = {
+                    "released": stored,
+                    "already_stored": len(items) - stored,
+                    "first_id": items[0].id,
+                    "last_id": items[-1].id,
+                    "forced": self._forced or None,
+                }
+                await log_action(
+                    self._connection, self._closed_by, "quarantine.release", self._selection.words(), detail
+                )
+        self.result.released += stored
+        self.result.already_stored += len(items) - stored
+        self.result.still_quarantined += len(left)
+        for _, reason, _ in left:
+            self.result.reasons[reason] = self.result.reasons.get(reason, 0) + 1
+
+
+def _verdict(row: Row, judged: Sequence[FrameRows]) -> ReleaseItem | Left:
+    """The first judgement that lets the record go, else what the last one has against it."""
+    left: Left = (row["id"], row["reason"], OTHERWISE + row["reason"])
+    for rows in judged:
+        for signal in rows.signals:
+            if (signal.record_no, signal.digest) == (row["record_no"], row["digest"]):
+                return ReleaseItem.of(row, rows, signal)
+        for quarantined in rows.quarantined:
+            if (quarantined.record_no, quarantined.digest) == (row["record_no"], row["digest"]):
+                left = (row["id"], quarantined.reason.value, quarantined.detail)
+    return left
+
+
+def _rejected(item: ReleaseItem, error: Exception) -> Left:
+    reject(item.rows, item.row.record_no, sqlstate(error), str(error))
+    rejected = item.rows.quarantined[-1]
+    return item.id, rejected.reason.value, rejected.detail

@@ -1,0 +1,74 @@
+"""When journal files may go: the database has them, and they are older than the replay window or above the size kept.
+
+The database is told before a file goes (`kept_from_seq`, `removed_at`): a crash in between leaves a file too many,
+never one that is missing without a note. What is not in the database is never removed, however full the disk.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from signalkeep.clock import Clock
+from signalkeep.config import Settings
+from signalkeep.journal.files import FileSystem
+from signalkeep.journal.reader import JournalReader, segments
+from signalkeep.journal.retention import remove_journal, unlink_before
+from signalkeep.store import journals
+from signalkeep.store.journals import ExpectedJournal
+from signalkeep.store.postgres import Connection
+from signalkeep.telemetry import get_logger
+
+log = get_logger()
+
+
+class Retention:
+    """Removes segments and whole journals, oldest first."""
+
+    def __init__(self, settings: Settings, *, fs: FileSystem, clock: Clock) -> None:
+        self._settings = settings
+        self._fs = fs
+        self._clock = clock
+
+    async def tidy(self, connection: Connection, expected: list[ExpectedJournal]) -> list[Path]:
+        """One round; returns the directories of journals that were removed whole."""
+        present = [journal for journal in expected if journal.directory.is_dir()]
+        used_bytes = sum(size for journal in present for _, _, size in segments(self._fs, journal.directory))
+        removed = []
+        for journal in present:  # in the order in which they were opened
+            used_bytes, whole = await self._tidy_journal(connection, journal, used_bytes)
+            if whole:
+                removed.append(journal.directory)
+        return removed
+
+    async def _tidy_journal(
+        self, connection: Connection, journal: ExpectedJournal, used_bytes: int
+    ) -> tuple[int, bool]:
+        """Bytes still used by all journals, and whether this one is gone."""
+        found = segments(self._fs, journal.directory)
+        keep_from_seq = journal.kept_from_seq
+        for (_, path, size), (next_first_seq, _, _) in pairwise(found):
+            if next_first_seq > journal.seq + 1 or not self._may_go(path, used_bytes):
+                break
+            keep_from_seq, used_bytes = next_first_seq, used_bytes - size
+        if keep_from_seq > journal.kept_from_seq:
+            await journals.note_kept_from(connection, journal.id, keep_from_seq)
+            for path in unlink_before(self._fs, journal.directory, keep_from_seq - 1):
+                log.info("journal segment removed", path=str(path))
+        if found and keep_from_seq >= found[-1][0] and self._may_go(found[-1][1], used_bytes) and self._ended(journal):
+            await journals.note_removed(connection, journal.id)
+            remove_journal(self._fs, journal.directory)
+            log.info("journal removed", path=str(journal.directory))
+            return used_bytes - found[-1][2], True
+        return used_bytes, False
+
+    def _may_go(self, segment: Path, used_bytes: int) -> bool:
+        age_s = self._clock.now().timestamp() - segment.stat().st_mtime
+        journal = self._settings.journal
+        return age_s > journal.replay_window_h * 3600 or used_bytes > journal.keep_bytes
+
+    def _ended(self, journal: ExpectedJournal) -> bool:
+        """The gateway is gone and the database has every entry that can be read."""
+        reader = JournalReader(self._fs, journal.directory, evidence_root=self._settings.evidence_root)
+        reader.seek(journal.seq)
+        return not reader.alive and not reader.read(1, 1) and reader.finished

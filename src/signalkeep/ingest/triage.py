@@ -1,0 +1,116 @@
+"""Signal or quarantine? The one place where that is decided, from bytes, envelope and registry alone.
+
+`triage` decodes one frame and gives each record its key and its place. It never looks at history, so the same frame
+and the same registry give the same answer today, at a replay and at a release. A decoder that raises costs nothing:
+the frame goes to quarantine whole, with the error's name. Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from signalkeep.ingest.keys import RecordKey, record_key
+from signalkeep.ingest.validate import fault
+from signalkeep.journal.record import FrameEntry
+from signalkeep.model import Decoded, DeviceSettings, DeviceStatus, Flag, Outcome, Reason, Undecodable
+from signalkeep.protocols.contract import TrackerProtocol
+from signalkeep.store.rows import Device, FrameRows, QuarantineRow, SignalRow
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DETAIL_CHARS_MAX = 500
+
+
+def triage(
+    seq: int,
+    frame: FrameEntry,
+    device: Device,
+    protocol: TrackerProtocol | None,
+    *,
+    retention_days: int = 0,
+    forced: bool = False,
+) -> FrameRows:
+    """Rows for every record of a frame.
+
+    `protocol`: None if the frame names one that this installation does not have. `forced`: a person has decided that
+    reasons of policy (unknown device, future, expired) do not count this time; what cannot be decoded stays out.
+    """
+    received_at = EPOCH + timedelta(microseconds=frame.received_at_us)
+    rows = FrameRows(seq=seq, frame=frame, received_at=received_at, device=device)
+    oldest = received_at - timedelta(days=retention_days) if retention_days else None
+    for record_no, outcome in enumerate(_decode(frame, device.settings, protocol)):
+        wire_time = outcome.signal.wire_time if isinstance(outcome, Decoded) else outcome.wire_time
+        key = record_key(frame.protocol, outcome.raw_record, wire_time, received_at)
+        verdict = _verdict(outcome, device, key, oldest, forced=forced)
+        if verdict is None:
+            assert isinstance(outcome, Decoded)
+            signal = outcome.signal
+            flags = (Flag.WEAK_KEY if key.weak else 0) | (Flag.FORCED if forced else 0)
+            device_time = None if key.weak else signal.device_time
+            rows.signals.append(
+                SignalRow(record_no, key.wire_time, key.digest, int(flags), device_time, signal, outcome.raw_record)
+            )
+        else:
+            reason, detail = verdict
+            detail = _printable(detail)[:DETAIL_CHARS_MAX]
+            rows.quarantined.append(
+                QuarantineRow(record_no, key.wire_time, key.digest, reason, detail, outcome.raw_record)
+            )
+    return rows
+
+
+def record_keys(frame: FrameEntry, protocol: TrackerProtocol | None) -> list[tuple[datetime, int]]:
+    """(wire_time, digest) of every record of a frame: what an audit looks for. Depends on bytes and envelope alone."""
+    received_at = EPOCH + timedelta(microseconds=frame.received_at_us)
+    keys = []
+    for outcome in _decode(frame, DeviceSettings(), protocol):
+        wire_time = outcome.signal.wire_time if isinstance(outcome, Decoded) else outcome.wire_time
+        key = record_key(frame.protocol, outcome.raw_record, wire_time, received_at)
+        keys.append((key.wire_time, key.digest))
+    return keys
+
+
+def reject(rows: FrameRows, record_no: int, sqlstate: str, detail: str) -> None:
+    """Move a record that the database would not take from `signals` to `quarantined`."""
+    row = next(row for row in rows.signals if row.record_no == record_no)
+    rows.signals.remove(row)
+    text = _printable(f"{sqlstate} {detail}")[:DETAIL_CHARS_MAX]
+    rows.quarantined.append(
+        QuarantineRow(record_no, row.wire_time, row.digest, Reason.DATABASE_REJECTED, text, row.raw_record)
+    )
+
+
+def _decode(frame: FrameEntry, settings: DeviceSettings, protocol: TrackerProtocol | None) -> list[Outcome]:
+    if protocol is None:
+        return [Undecodable(Reason.UNSUPPORTED, f"no protocol named {frame.protocol}", frame.raw)]
+    try:
+        return protocol.decode(frame.raw, frame.device_number, frame.context, settings)
+    except Exception as error:
+        return [Undecodable(Reason.DECODER_ERROR, f"{type(error).__name__}: {error}", frame.raw)]
+
+
+def _verdict(
+    outcome: Outcome, device: Device, key: RecordKey, oldest: datetime | None, *, forced: bool
+) -> tuple[Reason, str] | None:
+    """Reason and detail for quarantine, None for a signal. What cannot be decoded comes before policy."""
+    if isinstance(outcome, Undecodable):
+        return outcome.reason, outcome.detail
+    problem = fault(outcome.signal)
+    if problem:
+        return Reason.BAD_VALUE, problem
+    if not device.device_number:
+        return Reason.NO_DEVICE_NUMBER, "the message names no device"
+    if forced:
+        return None
+    if device.status is DeviceStatus.UNKNOWN:
+        return Reason.UNKNOWN_DEVICE, f"device {device.device_number} is not registered"
+    if device.status is DeviceStatus.RETIRED:
+        return Reason.RETIRED_DEVICE, f"device {device.device_number} is retired"
+    if key.future:
+        return Reason.FUTURE, f"sent as {outcome.signal.wire_time}, more than 24 h after it was received"
+    if oldest is not None and not key.weak and key.wire_time < oldest:
+        return Reason.EXPIRED, f"sent as {key.wire_time}, older than the retention"
+    return None
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")

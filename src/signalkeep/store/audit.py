@@ -1,0 +1,136 @@
+"""What the audit asks the database. Every answer comes from one read-only snapshot (`snapshot`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final
+
+from signalkeep.store.postgres import Connection, Row
+
+# Every journal with its cursors: how much of it the database says it has.
+JOURNALS: Final = """
+SELECT j.id, j.uuid, j.host, j.directory, j.lanes, j.durable_seq, j.kept_from_seq, j.removed_at, min(c.seq) AS seq,
+       sum(c.frames)::bigint AS frames, sum(c.other_entries)::bigint AS other_entries, sum(c.lost)::bigint AS lost,
+       max(c.seq) AS highest_seq
+FROM journal j JOIN cursor c ON c.journal_id = j.id GROUP BY j.id ORDER BY j.id
+"""
+
+# The ledger's sums.
+TOTALS: Final = """
+SELECT coalesce(sum(records), 0)::bigint AS records, coalesce(sum(stored), 0)::bigint AS stored,
+       coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(quarantined), 0)::bigint AS quarantined,
+       coalesce(sum(released), 0)::bigint AS released,
+       coalesce(sum(released_duplicate), 0)::bigint AS released_duplicate,
+       coalesce(sum(discarded), 0)::bigint AS discarded
+FROM ledger
+"""
+
+# Ledger lines whose own sum is off.
+UNBALANCED: Final = """
+SELECT l.journal_id, d.device_number, l.records, l.stored, l.duplicate, l.quarantined
+FROM ledger l JOIN device d ON d.id = l.device_id WHERE l.records <> l.stored + l.duplicate + l.quarantined
+"""
+
+# Ledger lines that do not agree with the signals that are really there, by provenance.
+SIGNALS_OFF: Final = """
+WITH there AS (
+    SELECT journal_id, device_id, count(*) AS n, bit_xor(digest) AS key_xor FROM signal GROUP BY journal_id, device_id
+)
+SELECT journal_id, device_id, d.device_number, coalesce(l.stored + l.released, 0) AS expected,
+       coalesce(t.n, 0) AS found
+FROM ledger l FULL JOIN there t USING (journal_id, device_id) JOIN device d ON d.id = device_id
+WHERE coalesce(l.stored + l.released, 0) <> coalesce(t.n, 0) OR coalesce(l.key_xor, 0) <> coalesce(t.key_xor, 0)
+ORDER BY journal_id, device_id
+"""
+
+# Ledger lines that do not agree with the quarantine rows that are really there, by provenance.
+QUARANTINE_OFF: Final = """
+WITH there AS (
+    SELECT journal_id, device_id, count(*) AS n, count(*) FILTER (WHERE state = 'open') AS open,
+           count(*) FILTER (WHERE state = 'released') AS released,
+           count(*) FILTER (WHERE state = 'discarded') AS discarded
+    FROM quarantine GROUP BY journal_id, device_id
+)
+SELECT journal_id, device_id, d.device_number, coalesce(l.quarantined, 0) AS expected, coalesce(t.n, 0) AS found,
+       coalesce(l.released + l.released_duplicate, 0) AS released_expected, coalesce(t.released, 0) AS released,
+       coalesce(l.discarded, 0) AS discarded_expected, coalesce(t.discarded, 0) AS discarded
+FROM ledger l FULL JOIN there t USING (journal_id, device_id) JOIN device d ON d.id = device_id
+WHERE coalesce(l.quarantined, 0) <> coalesce(t.n, 0) OR coalesce(l.discarded, 0) <> coalesce(t.discarded, 0)
+   OR coalesce(l.released + l.released_duplicate, 0) <> coalesce(t.released, 0)
+ORDER BY journal_id, device_id
+"""
+
+# Devices whose counters do not agree with the ledger.
+COUNTERS_OFF: Final = """
+WITH sums AS (
+    SELECT device_id, sum(records) AS records, sum(stored) AS stored, sum(duplicate) AS duplicate,
+           sum(quarantined) AS quarantined,
+           sum(quarantined - released - released_duplicate - discarded) AS quarantine_open
+    FROM ledger GROUP BY device_id
+)
+SELECT d.device_number, s.records, s.stored, s.duplicate, s.quarantined, s.quarantine_open
+FROM device_state s JOIN device d ON d.id = s.device_id LEFT JOIN sums l ON l.device_id = s.device_id
+WHERE (s.records, s.stored, s.duplicate, s.quarantined, s.quarantine_open) IS DISTINCT FROM
+      (coalesce(l.records, 0), coalesce(l.stored, 0), coalesce(l.duplicate, 0), coalesce(l.quarantined, 0),
+       coalesce(l.quarantine_open, 0))
+ORDER BY d.device_number
+"""
+
+# Records that stand in both tables at once.
+IN_BOTH: Final = """
+SELECT d.device_number, q.id, q.wire_time
+FROM quarantine q JOIN signal s USING (device_id, wire_time, digest) JOIN device d ON d.id = device_id
+WHERE q.state = 'open' ORDER BY q.id LIMIT 100
+"""
+
+# Rows of one journal and device, by key, for naming what is off.
+KEYS_OF: Final = """
+SELECT 'signal' AS place, wire_time, digest, seq, record_no FROM signal WHERE journal_id = $1 AND device_id = $2
+UNION ALL
+SELECT 'quarantine', wire_time, digest, seq, record_no FROM quarantine WHERE journal_id = $1 AND device_id = $2
+"""
+
+# Which of these keys of a device are anywhere.
+KEYS_ANYWHERE: Final = """
+SELECT k.wire_time, k.digest FROM unnest($2::timestamptz[], $3::bigint[]) AS k (wire_time, digest)
+WHERE EXISTS (SELECT FROM signal s WHERE (s.device_id, s.wire_time, s.digest) = ($1, k.wire_time, k.digest))
+   OR EXISTS (SELECT FROM quarantine q WHERE (q.device_id, q.wire_time, q.digest) = ($1, k.wire_time, k.digest))
+"""
+
+# Every stored row of these devices, as an oracle can know it.
+STORED: Final = """
+SELECT d.device_number, s.device_time, s.wire_time, s.latitude, s.longitude, s.speed_kmh, s.event_code
+FROM signal s JOIN device d ON d.id = s.device_id WHERE d.device_number = ANY($1::text[])
+"""
+
+# Every open quarantine row of these devices.
+WAITING: Final = """
+SELECT d.device_number, q.wire_time
+FROM quarantine q JOIN device d ON d.id = q.device_id WHERE q.state = 'open' AND d.device_number = ANY($1::text[])
+"""
+
+
+@asynccontextmanager
+async def snapshot(connection: Connection) -> AsyncIterator[None]:
+    """Everything asked within sees the same moment."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        yield
+
+
+async def ask(connection: Connection, statement: str, *parameters: Any) -> list[Row]:
+    """The rows of one of the statements above. Whole tables are read: no time-out but the connection's end."""
+    return list(await connection.fetch(statement, *parameters, timeout=AUDIT_QUERY_S_MAX))
+
+
+async def keys_anywhere(
+    connection: Connection, device_id: int, keys: Iterable[tuple[datetime, int]]
+) -> set[tuple[datetime, int]]:
+    """Which of these (wire_time, digest) of a device are stored or quarantined."""
+    wanted = list(keys)
+    rows = await ask(connection, KEYS_ANYWHERE, device_id, [key[0] for key in wanted], [key[1] for key in wanted])
+    return {(row["wire_time"], row["digest"]) for row in rows}
+
+
+AUDIT_QUERY_S_MAX: Final = 3600.0

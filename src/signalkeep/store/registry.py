@@ -1,0 +1,151 @@
+"""The device registry: who may write, and under which settings a device's messages are read.
+
+Every device that was ever heard of has a row; `status` says whether anybody registered it. A change of status, model
+or time zone raises `revision` under the device's lock (its `device_state` row), so that no transaction writes records
+that were decoded under the old entry. Gateways hear of changes through the channel `device_changed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from signalkeep import limits
+from signalkeep.errors import CallerError
+from signalkeep.model import DeviceSettings, DeviceStatus
+from signalkeep.store.postgres import Connection, Row
+from signalkeep.store.rows import Device
+
+CHANNEL: Final = "device_changed"
+
+_COLUMNS: Final = "id, device_number, status, model, time_zone, revision"
+
+# Registry entries by number.
+FIND: Final = f"SELECT {_COLUMNS} FROM device WHERE device_number = ANY($1::text[])"  # noqa: S608 - constant columns
+
+# Notes devices that are heard of for the first time.
+ADD_MISSING: Final = """
+WITH added AS (
+    INSERT INTO device (device_number, status, registered_at)
+    SELECT number, CASE WHEN number = '' THEN 'unknown' ELSE $2 END,
+           CASE WHEN number <> '' AND $2 = 'active' THEN now() END
+    FROM unnest($1::text[]) AS n (number) ORDER BY number
+    ON CONFLICT (device_number) DO NOTHING RETURNING id
+)
+INSERT INTO device_state (device_id) SELECT id FROM added
+"""
+
+# Registers every device of these numbers that nobody has registered yet.
+ADOPT_UNKNOWN: Final = """
+UPDATE device SET status = 'active', registered_at = now(), revision = revision + 1
+WHERE device_number = ANY($1::text[]) AND device_number <> '' AND status = 'unknown'
+RETURNING id
+"""
+
+# What a gateway has to know of every device that it must treat specially.
+SNAPSHOT: Final = "SELECT device_number, status FROM device WHERE status <> 'unknown'"
+
+# Registers a device, or changes one; empty parameters leave a column as it is.
+UPSERT: Final = """
+UPDATE device SET
+    status = 'active', registered_at = coalesce(registered_at, now()), retired_at = NULL, revision = revision + 1,
+    name = coalesce($2, name), model = coalesce($3, model), time_zone = coalesce($4, time_zone)
+WHERE device_number = $1
+RETURNING *
+"""
+
+# Lists devices with their state.
+LIST: Final = """
+SELECT d.device_number, d.status, d.name, d.model, d.time_zone, s.last_received_at, s.last_protocol, s.last_peer,
+       s.device_time, s.latitude, s.longitude, s.speed_kmh, s.frames, s.records, s.stored, s.duplicate,
+       s.quarantined, s.quarantine_open, d.created_at, d.registered_at
+FROM device d JOIN device_state s ON s.device_id = d.id
+WHERE ($1::text IS NULL OR d.status = $1) AND ($2::text IS NULL OR d.device_number = $2)
+ORDER BY s.last_received_at DESC NULLS LAST, d.device_number
+LIMIT $3
+"""
+
+
+def device_of(row: Row) -> Device:
+    """A registry row as a value."""
+    return Device(
+        row["id"],
+        row["device_number"],
+        DeviceStatus(row["status"]),
+        row["revision"],
+        DeviceSettings(row["time_zone"], row["model"]),
+    )
+
+
+async def resolve(connection: Connection, numbers: Iterable[str], *, register_unknown: bool) -> dict[str, Device]:
+    """Entries for all these numbers; those never heard of are noted as unknown, or registered if so set."""
+    wanted = sorted(set(numbers))
+    found = {row["device_number"]: device_of(row) for row in await connection.fetch(FIND, wanted)}
+    missing = [number for number in wanted if number not in found]
+    adopt = [number for number, device in found.items() if register_unknown and device.status is DeviceStatus.UNKNOWN]
+    if missing or adopt:
+        async with connection.transaction():
+            await connection.execute(ADD_MISSING, missing, "active" if register_unknown else "unknown")
+            adopted = await connection.fetch(ADOPT_UNKNOWN, adopt)
+            if adopted or (register_unknown and missing):
+                await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+        found = {row["device_number"]: device_of(row) for row in await connection.fetch(FIND, wanted)}
+    assert len(found) == len(wanted)
+    return found
+
+
+async def register(
+    connection: Connection,
+    device_number: str,
+    *,
+    name: str | None = None,
+    model: str | None = None,
+    time_zone: str | None = None,
+    actor: str,
+) -> Device:
+    """Register a device or change its entry. In a transaction of its own; what waits in quarantine is the caller's."""
+    check_number(device_number)
+    async with connection.transaction():
+        await connection.execute(ADD_MISSING, [device_number], "unknown")
+        await connection.execute(
+            "SELECT FROM device_state s JOIN device d ON d.id = s.device_id WHERE d.device_number = $1 FOR UPDATE OF s",
+            device_number,
+        )
+        row = await connection.fetchrow(UPSERT, device_number, name, model, time_zone)
+        assert row is not None
+        detail = {"name": name, "model": model, "time_zone": time_zone}
+        await log_action(connection, actor, "device.add", device_number, detail)
+        await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return device_of(row)
+
+
+def check_number(device_number: str) -> None:
+    """Raise CallerError unless this can be a device number."""
+    fits = 1 <= len(device_number) <= limits.DEVICE_NUMBER_CHARS_MAX
+    if not (fits and device_number.isascii() and device_number.isprintable() and " " not in device_number):
+        raise CallerError(
+            f"{device_number!r} is no device number",
+            hint=f"1 to {limits.DEVICE_NUMBER_CHARS_MAX} printable ASCII characters without blanks; often the IMEI.",
+        )
+
+
+async def log_action(connection: Connection, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
+    """One line in audit_log, in the caller's transaction."""
+    await connection.execute(
+        "INSERT INTO audit_log (actor, action, subject, detail) VALUES ($1, $2, $3, $4)",
+        actor,
+        action,
+        subject,
+        {key: value for key, value in detail.items() if value is not None},
+    )
+
+
+async def snapshot(connection: Connection) -> dict[str, DeviceStatus]:
+    """Number and status of every device that somebody registered or retired."""
+    return {row["device_number"]: DeviceStatus(row["status"]) for row in await connection.fetch(SNAPSHOT)}
+
+
+async def listen(connection: Connection, changed: Callable[[], None]) -> None:
+    """Call `changed` whenever the registry changes, and when the connection is lost."""
+    await connection.add_listener(CHANNEL, lambda *_: changed())
+    connection.add_termination_listener(lambda *_: changed())

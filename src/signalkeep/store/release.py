@@ -1,0 +1,134 @@
+"""Out of quarantine: release and discard, each with its ledger entry in the same transaction as its effect.
+
+A released record becomes a signal under the provenance it always had. If the record is stored already, the release
+only closes the quarantine row. The callers hold the device's lock (`device_state`), so a re-send that is ingested at
+the same moment waits and then finds the record where it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from signalkeep.store import sql
+from signalkeep.store.postgres import Connection, Row
+from signalkeep.store.rows import FrameRows, SignalRow
+from signalkeep.store.state import move_positions
+
+# Closes quarantine rows.
+CLOSE: Final = """
+UPDATE quarantine SET state = $2, closed_at = now(), closed_by = $3, attempts = attempts + $4
+WHERE id = ANY($1::bigint[]) AND state = 'open'
+RETURNING journal_id, device_id
+"""
+
+# Books what left quarantine, and into what, on the ledger line of its provenance.
+BOOK: Final = """
+UPDATE ledger l SET
+    released = l.released + b.released, released_duplicate = l.released_duplicate + b.released_duplicate,
+    discarded = l.discarded + b.discarded, key_xor = l.key_xor # b.key_xor
+FROM unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS b (journal_id, device_id, released, released_duplicate, discarded, key_xor)
+WHERE (l.journal_id, l.device_id) = (b.journal_id, b.device_id)
+"""
+
+# Lets device_state follow what left quarantine.
+LESS_OPEN: Final = """
+UPDATE device_state s SET quarantine_open = s.quarantine_open - b.closed
+FROM unnest($1::int[], $2::bigint[]) AS b (device_id, closed)
+WHERE s.device_id = b.device_id
+"""
+
+# Counts a release that did not succeed and says why.
+NOTE_FAILED: Final = """
+UPDATE quarantine q SET attempts = q.attempts + 1, reason = f.reason, detail = f.detail
+FROM unnest($1::bigint[], $2::text[], $3::text[]) AS f (id, reason, detail)
+WHERE q.id = f.id AND q.state = 'open'
+"""
+
+
+class ReleaseItem(msgspec.Struct):
+    """An open quarantine row and the signal that it may now become."""
+
+    id: int
+    journal_id: int
+    seq: int
+    record_no: int
+    rows: FrameRows  # device and received_at of the *quarantined* frame
+    row: SignalRow
+
+    @classmethod
+    def of(cls, quarantined: Row, rows: FrameRows, row: SignalRow) -> ReleaseItem:
+        """From a quarantine row (id, journal_id, seq, record_no, received_at) and what triage made of the record."""
+        rows = msgspec.structs.replace(rows, received_at=quarantined["received_at"])
+        return cls(
+            quarantined["id"],
+            quarantined["journal_id"],
+            quarantined["seq"],
+            quarantined["record_no"],
+            rows,
+            row,
+        )
+
+
+class _Booking(msgspec.Struct):
+    closed: int = 0
+    stored: int = 0
+    key_xor: int = 0
+
+
+async def release_rows(connection: Connection, items: list[ReleaseItem], *, closed_by: str) -> int:
+    """Store the records and close their rows; returns how many became new signals. In the caller's transaction."""
+    if not items:
+        return 0
+    values = [sql.signal_values(item.rows, item.row, item.journal_id, item.seq, item.record_no) for item in items]
+    bookings: dict[tuple[int, int], _Booking] = defaultdict(_Booking)
+    for stored in await connection.fetch(sql.INSERT_SIGNALS, *zip(*values, strict=True)):
+        booking = bookings[stored["journal_id"], stored["device_id"]]
+        booking.stored, booking.key_xor = stored["stored"], stored["key_xor"]
+    for closed in await connection.fetch(CLOSE, [item.id for item in items], "released", closed_by, 1):
+        bookings[closed["journal_id"], closed["device_id"]].closed += 1
+    assert sum(booking.closed for booking in bookings.values()) == len(items), "released under the device's lock"
+    await _book(connection, bookings, discarded=False)
+    await move_positions(connection, ((item.rows, item.row) for item in items))
+    return sum(booking.stored for booking in bookings.values())
+
+
+async def discard_rows(connection: Connection, ids: list[int], *, closed_by: str) -> int:
+    """Close open rows as discarded; their raw bytes stay. Returns how many. In the caller's transaction."""
+    bookings: dict[tuple[int, int], _Booking] = defaultdict(_Booking)
+    for closed in await connection.fetch(CLOSE, ids, "discarded", closed_by, 0):
+        bookings[closed["journal_id"], closed["device_id"]].closed += 1
+    await _book(connection, bookings, discarded=True)
+    return sum(booking.closed for booking in bookings.values())
+
+
+async def note_failed(connection: Connection, failed: Iterable[tuple[int, str, str]]) -> None:
+    """Count a release that did not succeed: (quarantine id, reason, detail) each."""
+    values = list(failed)
+    if values:
+        await connection.execute(NOTE_FAILED, *zip(*values, strict=True))
+
+
+async def _book(connection: Connection, bookings: dict[tuple[int, int], _Booking], *, discarded: bool) -> None:
+    values = [
+        (
+            journal_id,
+            device_id,
+            0 if discarded else booking.stored,
+            0 if discarded else booking.closed - booking.stored,
+            booking.closed if discarded else 0,
+            booking.key_xor,
+        )
+        for (journal_id, device_id), booking in sorted(bookings.items())
+    ]
+    if not values:
+        return
+    await connection.execute(BOOK, *zip(*values, strict=True))
+    open_less: dict[int, int] = defaultdict(int)
+    for (_, device_id), booking in bookings.items():
+        open_less[device_id] += booking.closed
+    await connection.execute(LESS_OPEN, list(open_less), list(open_less.values()))

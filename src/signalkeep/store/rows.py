@@ -1,0 +1,91 @@
+"""What one ingest transaction carries. Values only: pure, so that triage can fill them without a database."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from signalkeep.journal.record import FrameEntry
+from signalkeep.model import DeviceSettings, DeviceStatus, Reason, Signal
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device as the registry knew it when a frame was decoded. `revision` lets the writer notice a change."""
+
+    id: int
+    device_number: str
+    status: DeviceStatus
+    revision: int
+    settings: DeviceSettings
+
+
+class SignalRow(msgspec.Struct):
+    """A record that shall become a row in `signal`."""
+
+    record_no: int
+    wire_time: datetime  # of the record key
+    digest: int
+    flags: int
+    device_time: datetime | None
+    signal: Signal
+    raw_record: bytes  # kept in case that the database rejects the row
+
+
+class QuarantineRow(msgspec.Struct):
+    """A record that shall become a row in `quarantine`."""
+
+    record_no: int
+    wire_time: datetime
+    digest: int
+    reason: Reason
+    detail: str
+    raw_record: bytes
+
+
+class FrameRows(msgspec.Struct):
+    """A frame with what becomes of its records."""
+
+    seq: int
+    frame: FrameEntry
+    received_at: datetime
+    device: Device
+    signals: list[SignalRow] = msgspec.field(default_factory=list)
+    quarantined: list[QuarantineRow] = msgspec.field(default_factory=list)
+
+
+class LostRange(msgspec.Struct, frozen=True):
+    """Entries of a journal that could not be read."""
+
+    first_seq: int
+    last_seq: int
+    why: str
+    evidence: str
+
+
+class IngestBatch(msgspec.Struct):
+    """A range of one lane: everything in (after_seq, last_seq]. Written whole, or not at all."""
+
+    journal_id: int
+    lane: int
+    after_seq: int
+    last_seq: int
+    frames: list[FrameRows]
+    other_entries: int = 0
+    refusals: dict[str, int] = msgspec.field(default_factory=dict)
+    lost: list[LostRange] = msgspec.field(default_factory=list)
+
+
+class Written(msgspec.Struct):
+    """What a transaction did, in records."""
+
+    records: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+
+    def add(self, other: Written) -> None:
+        self.records += other.records
+        self.stored += other.stored
+        self.duplicate += other.duplicate
+        self.quarantined += other.quarantined

@@ -1,0 +1,167 @@
+"""The statements of the write path, each with a name and a sentence, and the one row layout of `signal`.
+
+Nothing here runs anything: `store.writer`, `store.state` and `store.release` do, each within the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from signalkeep.store.rows import FrameRows, SignalRow
+
+# Moves a lane's cursor if it still stands where the batch begins; no row: it does not.
+MOVE_CURSOR: Final = """
+UPDATE cursor
+SET seq = $4, frames = frames + $5, other_entries = other_entries + $6, lost = lost + $7, moved_at = now()
+WHERE journal_id = $1 AND lane = $2 AND seq = $3
+RETURNING seq
+"""
+
+# Locks the devices of a batch, always in the same order, so that two writers cannot wait for each other.
+LOCK_DEVICES: Final = """
+SELECT device_id, quarantined FROM device_state WHERE device_id = ANY($1::int[]) ORDER BY device_id FOR UPDATE
+"""
+
+# The registry's present revision of each device; a statement of its own, so that it sees what the lock waited for.
+DEVICE_REVISIONS: Final = "SELECT id, revision FROM device WHERE id = ANY($1::int[])"
+
+# Which of these keys stand in quarantine, in whatever state.
+FIND_IN_QUARANTINE: Final = """
+SELECT q.id, q.device_id, q.wire_time, q.digest, q.state, q.journal_id, q.seq, q.record_no, q.received_at
+FROM quarantine q
+JOIN unnest($1::int[], $2::timestamptz[], $3::bigint[]) AS k (device_id, wire_time, digest)
+    USING (device_id, wire_time, digest)
+"""
+
+# Which of these keys are known at all.
+FIND_KEYS: Final = """
+SELECT k.device_id, k.wire_time, k.digest
+FROM unnest($1::int[], $2::timestamptz[], $3::bigint[]) AS k (device_id, wire_time, digest)
+WHERE EXISTS (SELECT FROM signal s WHERE (s.device_id, s.wire_time, s.digest) = (k.device_id, k.wire_time, k.digest))
+   OR EXISTS (
+       SELECT FROM quarantine q WHERE (q.device_id, q.wire_time, q.digest) = (k.device_id, k.wire_time, k.digest))
+"""
+
+# Stores what is new and says, for each device, how many rows and the exclusive or of their digests.
+INSERT_SIGNALS: Final = """
+WITH stored AS (
+    INSERT INTO signal (
+        device_id, wire_time, digest, device_time, received_at, fix_valid, latitude, longitude, altitude_m, speed_kmh,
+        course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no)
+    SELECT
+        device_id, wire_time, digest, device_time, received_at, fix_valid, latitude, longitude, altitude_m, speed_kmh,
+        course_deg, satellites, event_code, attributes::jsonb, flags, protocol, journal_id, seq, record_no
+    FROM unnest(
+        $1::int[], $2::timestamptz[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::boolean[], $7::float8[],
+        $8::float8[], $9::real[], $10::real[], $11::real[], $12::smallint[], $13::text[], $14::text[], $15::int[],
+        $16::text[], $17::int[], $18::bigint[], $19::smallint[])
+        AS r (device_id, wire_time, digest, device_time, received_at, fix_valid, latitude, longitude, altitude_m,
+              speed_kmh, course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no)
+    ON CONFLICT DO NOTHING
+    RETURNING device_id, journal_id, digest
+)
+SELECT device_id, journal_id, count(*) AS stored, bit_xor(digest) AS key_xor FROM stored GROUP BY device_id, journal_id
+"""
+
+# Keeps the whole frame of records that go to quarantine.
+KEEP_FRAMES: Final = """
+INSERT INTO quarantine_frame (journal_id, seq, device_id, received_at, protocol, peer, context, raw)
+SELECT $1, seq, device_id, received_at, protocol, peer, context::jsonb, raw
+FROM unnest($2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::bytea[])
+    AS f (seq, device_id, received_at, protocol, peer, context, raw)
+ON CONFLICT (journal_id, seq) DO UPDATE SET raw = EXCLUDED.raw
+RETURNING seq, id
+"""
+
+# Quarantines records; the caller has made sure that their keys are new.
+INSERT_QUARANTINE: Final = """
+INSERT INTO quarantine (
+    journal_id, frame_id, seq, device_id, received_at, record_no, wire_time, digest, reason, detail, raw)
+SELECT $1, q.* FROM unnest(
+    $2::bigint[], $3::bigint[], $4::int[], $5::timestamptz[], $6::smallint[], $7::timestamptz[], $8::bigint[],
+    $9::text[], $10::text[], $11::bytea[]) AS q
+"""
+
+# Adds a batch's counts to the ledger lines of its journal.
+ADD_TO_LEDGER: Final = """
+INSERT INTO ledger AS l (journal_id, device_id, records, stored, duplicate, quarantined, key_xor)
+SELECT $1, c.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS c
+ON CONFLICT (journal_id, device_id) DO UPDATE SET
+    records = l.records + EXCLUDED.records, stored = l.stored + EXCLUDED.stored,
+    duplicate = l.duplicate + EXCLUDED.duplicate, quarantined = l.quarantined + EXCLUDED.quarantined,
+    key_xor = l.key_xor # EXCLUDED.key_xor
+"""
+
+# Moves last contact forward and adds the counters.
+ADD_TO_DEVICE_STATE: Final = """
+UPDATE device_state s SET
+    frames = s.frames + c.frames, records = s.records + c.records, stored = s.stored + c.stored,
+    duplicate = s.duplicate + c.duplicate, quarantined = s.quarantined + c.quarantined,
+    quarantine_open = s.quarantine_open + c.quarantined,
+    last_protocol = CASE WHEN c.received_at >= s.last_received_at IS NOT FALSE THEN c.protocol ELSE s.last_protocol END,
+    last_peer = CASE WHEN c.received_at >= s.last_received_at IS NOT FALSE THEN c.peer ELSE s.last_peer END,
+    last_received_at = greatest(s.last_received_at, c.received_at)
+FROM unnest(
+    $1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[],
+    $9::text[]) AS c (device_id, frames, records, stored, duplicate, quarantined, received_at, protocol, peer)
+WHERE s.device_id = c.device_id
+"""
+
+# Moves the latest good position forward, never back.
+MOVE_POSITION: Final = """
+UPDATE device_state s SET
+    device_time = p.device_time, latitude = p.latitude, longitude = p.longitude, altitude_m = p.altitude_m,
+    speed_kmh = p.speed_kmh, course_deg = p.course_deg
+FROM unnest($1::int[], $2::timestamptz[], $3::float8[], $4::float8[], $5::real[], $6::real[], $7::real[])
+    AS p (device_id, device_time, latitude, longitude, altitude_m, speed_kmh, course_deg)
+WHERE s.device_id = p.device_id AND (p.device_time > s.device_time) IS NOT FALSE
+"""
+
+# Adds a tally's counts.
+ADD_REFUSALS: Final = """
+INSERT INTO refusal AS r (journal_id, reason, count, last_at)
+SELECT $1, t.reason, t.count, now() FROM unnest($2::text[], $3::bigint[]) AS t (reason, count)
+ON CONFLICT (journal_id, reason) DO UPDATE SET count = r.count + EXCLUDED.count, last_at = EXCLUDED.last_at
+"""
+
+# Notes a finding; the same one again only counts.
+ADD_FINDING: Final = """
+INSERT INTO finding AS f (kind, subject, detail) VALUES ($1, $2, $3)
+ON CONFLICT (kind, subject) DO UPDATE SET detail = EXCLUDED.detail, count = f.count + 1, last_at = now()
+"""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def json_text(value: Any) -> str:
+    """JSON as text, to be cast in the statement: cheaper than a codec for arrays of jsonb."""
+    return _encoder.encode(value).decode()
+
+
+def signal_values(rows: FrameRows, row: SignalRow, journal_id: int, seq: int, record_no: int) -> tuple[object, ...]:
+    """The parameters of INSERT_SIGNALS for one record, in their order."""
+    signal = row.signal
+    return (
+        rows.device.id,
+        row.wire_time,
+        row.digest,
+        row.device_time,
+        rows.received_at,
+        signal.fix_valid,
+        signal.latitude,
+        signal.longitude,
+        signal.altitude_m,
+        signal.speed_kmh,
+        signal.course_deg,
+        signal.satellites,
+        signal.event_code,
+        json_text(signal.attributes),
+        row.flags,
+        rows.frame.protocol,
+        journal_id,
+        seq,
+        record_no,
+    )

@@ -1,0 +1,219 @@
+"""The one transaction that turns a range of a journal into rows: all of it with the move of the cursor, or nothing.
+
+    1  cursor          moved by compare-and-set; held by nobody else from here on
+    2  device_state    rows of the batch's devices locked in one order: the lock that serialises writing for a device
+    3  device          revision compared with the one the frames were decoded under
+    4  quarantine      a record that waits there and may now be a signal is released, not stored beside it
+    5  signal          insert, duplicates fall away on the record key
+    6  quarantine      insert what is in neither table
+    7  ledger, device_state, refusal, finding
+
+The lock of step 2 makes "in neither table" safe: two transactions cannot both pass the test for the same device. It
+never retries, sleeps or swallows an error: the caller decides (`ingest.pipeline`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+
+from signalkeep.store import sql
+from signalkeep.store.postgres import Connection
+from signalkeep.store.release import ReleaseItem, release_rows
+from signalkeep.store.rows import FrameRows, IngestBatch, LostRange, QuarantineRow, SignalRow, Written
+from signalkeep.store.state import Counts, add_to_ledger, update_device_state
+
+Key: TypeAlias = tuple[int, datetime, int]
+
+
+class CursorMoved(Exception):
+    """The cursor is not where the batch begins: somebody else wrote the range, or the database was restored."""
+
+
+class DeviceChanged(Exception):
+    """A device's registry entry is not the one that the frames were decoded under."""
+
+    def __init__(self, device_ids: list[int]) -> None:
+        super().__init__(f"devices {device_ids}")
+        self.device_ids = device_ids
+
+
+class _Candidate(msgspec.Struct):
+    rows: FrameRows
+    row: SignalRow
+
+
+async def write(connection: Connection, batch: IngestBatch) -> Written:
+    """Write the batch in one transaction. Raises CursorMoved, DeviceChanged, or what the database raises."""
+    async with connection.transaction():
+        return await _write(connection, batch)
+
+
+async def probe(connection: Connection, batch: IngestBatch) -> None:
+    """Do everything that `write` does and roll it back: raises what `write` would raise."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await _write(connection, batch)
+    finally:
+        await transaction.rollback()
+
+
+async def _write(connection: Connection, batch: IngestBatch) -> Written:
+    await _move_cursor(connection, batch)
+    with_quarantine = await _lock_devices(connection, batch)
+    counts: dict[int, Counts] = defaultdict(Counts)
+    for rows in batch.frames:
+        count = counts[rows.device.id]
+        count.frames += 1
+        count.records += len(rows.signals) + len(rows.quarantined)
+    candidates = [_Candidate(rows, row) for rows in batch.frames for row in rows.signals]
+    candidates = await _settle_quarantined(connection, candidates, with_quarantine)
+    await _insert_signals(connection, batch.journal_id, candidates, counts)
+    await _insert_quarantine(connection, batch, counts)
+    for count in counts.values():
+        count.duplicate = count.records - count.stored - count.quarantined
+    await add_to_ledger(connection, batch.journal_id, counts)
+    await update_device_state(connection, batch.frames, counts)
+    await _note_other_entries(connection, batch)
+    return Written(
+        records=sum(count.records for count in counts.values()),
+        stored=sum(count.stored for count in counts.values()),
+        duplicate=sum(count.duplicate for count in counts.values()),
+        quarantined=sum(count.quarantined for count in counts.values()),
+    )
+
+
+async def _move_cursor(connection: Connection, batch: IngestBatch) -> None:
+    assert batch.last_seq > batch.after_seq
+    lost = sum(span.last_seq - span.first_seq + 1 for span in batch.lost)
+    moved = await connection.fetchval(
+        sql.MOVE_CURSOR,
+        batch.journal_id,
+        batch.lane,
+        batch.after_seq,
+        batch.last_seq,
+        len(batch.frames),
+        batch.other_entries,
+        lost,
+    )
+    if moved is None:
+        raise CursorMoved
+
+
+async def _lock_devices(connection: Connection, batch: IngestBatch) -> set[int]:
+    """Lock and compare; returns the devices that have, or ever had, something in quarantine."""
+    decoded_under = {rows.device.id: rows.device.revision for rows in batch.frames}
+    if not decoded_under:
+        return set()
+    ids = list(decoded_under)
+    states = await connection.fetch(sql.LOCK_DEVICES, ids)
+    now = {row["id"]: row["revision"] for row in await connection.fetch(sql.DEVICE_REVISIONS, ids)}
+    changed = [device_id for device_id, revision in decoded_under.items() if now.get(device_id) != revision]
+    if changed:
+        raise DeviceChanged(changed)
+    assert len(states) == len(ids), "every device has its device_state row"
+    return {row["device_id"] for row in states if row["quarantined"]}
+
+
+async def _settle_quarantined(
+    connection: Connection, candidates: list[_Candidate], with_quarantine: set[int]
+) -> list[_Candidate]:
+    """Take out the candidates that stand in quarantine: open ones are released, discarded ones stay discarded."""
+    concerned = {
+        (item.rows.device.id, item.row.wire_time, item.row.digest): item
+        for item in candidates
+        if item.rows.device.id in with_quarantine
+    }
+    if not concerned:
+        return candidates
+    found = await connection.fetch(sql.FIND_IN_QUARANTINE, *_columns(concerned))
+    settled: set[Key] = set()
+    releases = []
+    for quarantined in found:
+        key = (quarantined["device_id"], quarantined["wire_time"], quarantined["digest"])
+        if quarantined["state"] == "released":
+            continue
+        settled.add(key)
+        if quarantined["state"] == "open":
+            item = concerned[key]
+            releases.append(ReleaseItem.of(quarantined, item.rows, item.row))
+    await release_rows(connection, releases, closed_by="a re-sent record")
+    return [item for item in candidates if (item.rows.device.id, item.row.wire_time, item.row.digest) not in settled]
+
+
+async def _insert_signals(
+    connection: Connection, journal_id: int, candidates: list[_Candidate], counts: dict[int, Counts]
+) -> None:
+    if not candidates:
+        return
+    values = [
+        sql.signal_values(item.rows, item.row, journal_id, item.rows.seq, item.row.record_no) for item in candidates
+    ]
+    for row in await connection.fetch(sql.INSERT_SIGNALS, *zip(*values, strict=True)):
+        count = counts[row["device_id"]]
+        count.stored += row["stored"]
+        count.key_xor ^= row["key_xor"]
+
+
+async def _insert_quarantine(connection: Connection, batch: IngestBatch, counts: dict[int, Counts]) -> None:
+    candidates: dict[Key, tuple[FrameRows, QuarantineRow]] = {}
+    for rows in batch.frames:
+        for row in rows.quarantined:
+            candidates.setdefault((rows.device.id, row.wire_time, row.digest), (rows, row))
+    if not candidates:
+        return
+    for found in await connection.fetch(sql.FIND_KEYS, *_columns(candidates)):
+        del candidates[found["device_id"], found["wire_time"], found["digest"]]
+    if not candidates:
+        return
+    frames = {rows.seq: rows for rows, _ in candidates.values()}
+    kept = await connection.fetch(
+        sql.KEEP_FRAMES, batch.journal_id, *zip(*map(_frame_values, frames.values()), strict=True)
+    )
+    frame_ids = {row["seq"]: row["id"] for row in kept}
+    values = []
+    for rows, row in candidates.values():
+        count = counts[rows.device.id]
+        count.quarantined += 1
+        values.append((frame_ids[rows.seq], rows.seq, rows.device.id, rows.received_at, *_quarantine_values(row)))
+    await connection.execute(sql.INSERT_QUARANTINE, batch.journal_id, *zip(*values, strict=True))
+
+
+async def _note_other_entries(connection: Connection, batch: IngestBatch) -> None:
+    if batch.refusals:
+        reasons, numbers = list(batch.refusals), list(batch.refusals.values())
+        await connection.execute(sql.ADD_REFUSALS, batch.journal_id, reasons, numbers)
+    for span in batch.lost:
+        subject = f"journal {batch.journal_id} entries {span.first_seq}..{span.last_seq}"
+        await connection.execute(sql.ADD_FINDING, "journal_range_lost", subject, _lost_detail(span))
+
+
+def _lost_detail(span: LostRange) -> str:
+    return f"{span.why}; {f'the bytes are kept in {span.evidence}' if span.evidence else 'no bytes were left to keep'}"
+
+
+def _columns(keys: Iterable[Key]) -> tuple[list[int], list[datetime], list[int]]:
+    rows = list(keys)
+    return [key[0] for key in rows], [key[1] for key in rows], [key[2] for key in rows]
+
+
+def _frame_values(rows: FrameRows) -> tuple[object, ...]:
+    frame = rows.frame
+    return (
+        rows.seq,
+        rows.device.id,
+        rows.received_at,
+        frame.protocol,
+        frame.peer,
+        sql.json_text(frame.context),
+        frame.raw,
+    )
+
+
+def _quarantine_values(row: QuarantineRow) -> tuple[object, ...]:
+    return row.record_no, row.wire_time, row.digest, str(row.reason), row.detail, row.raw_record

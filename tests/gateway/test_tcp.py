@@ -1,0 +1,227 @@
+"""The TCP shell over real sockets, with a journal whose syncs the test owns: no answer before the sync, ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from signalkeep import limits
+from signalkeep.clock import SystemClock
+from signalkeep.gateway.intake import Intake, Shut
+from signalkeep.gateway.policy import Caps, Policy
+from signalkeep.gateway.tcp import Shared, TcpConnection
+from signalkeep.journal.record import Entry, FrameEntry
+from signalkeep.journal.writer import JournalWriter
+from signalkeep.model import Reason
+from tests.gateway.toy import TOY
+from tests.servers import wait_until_async
+
+ROOMY = Caps(1 << 40, 1 << 40, 1 << 40)
+
+
+class HandJournal:
+    """Takes entries; they become durable, or fail, when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[FrameEntry, Callable[[bool], None]]] = []
+        self.pending_bytes = 0
+
+    def append(self, entry: Entry, on_done: Callable[[bool], None] | None = None) -> None:
+        assert isinstance(entry, FrameEntry)
+        assert on_done is not None
+        self.waiting.append((entry, on_done))
+        self.pending_bytes += len(entry.raw)
+
+    def sync(self, number: int = 10**9, *, durable: bool = True) -> None:
+        done, self.waiting = self.waiting[:number], self.waiting[number:]
+        for entry, on_done in done:
+            self.pending_bytes -= len(entry.raw)
+            on_done(durable)
+
+
+class Gateway:
+    def __init__(self, connections_max: int) -> None:
+        self.journal = HandJournal()
+        self.shared = Shared(
+            writer=cast(JournalWriter, self.journal),
+            intake=Intake(),
+            policy=Policy("quarantine", ROOMY),
+            clock=SystemClock(),
+            connections_max=connections_max,
+        )
+        self.port = 0
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def has(self, number: int) -> None:
+        await wait_until_async(lambda: len(self.journal.waiting) >= number, what=f"{number} frames in the journal")
+
+
+@asynccontextmanager
+async def gateway(connections_max: int = 100) -> AsyncIterator[Gateway]:
+    made = Gateway(connections_max)
+    server = await asyncio.get_running_loop().create_server(lambda: TcpConnection(made.shared, TOY), "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        for connection in list(made.shared.connections):
+            connection.abort()
+
+
+async def silent(reader: asyncio.StreamReader) -> bool:
+    """Nothing arrives although the loop runs on for a while."""
+    try:
+        async with asyncio.timeout(0.1):
+            return not await reader.read(1)
+    except TimeoutError:
+        return True
+
+
+async def test_no_answer_before_the_sync() -> None:
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\nF a\nF b\n")
+        assert await reader.readexactly(6) == b"hello;"
+        await made.has(2)
+        assert await silent(reader)
+        made.journal.sync(1)
+        assert await reader.readexactly(4) == b"A a;"
+        assert await silent(reader)
+        made.journal.sync()
+        assert await reader.readexactly(4) == b"A b;"
+        writer.close()
+
+
+async def test_a_frame_that_could_not_be_stored_cuts_the_connection_without_an_answer() -> None:
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\nF a\n")
+        await reader.readexactly(6)
+        await made.has(1)
+        made.journal.sync(durable=False)
+        with pytest.raises(ConnectionResetError):
+            assert await reader.read() == b""
+            raise ConnectionResetError  # an orderly end without an answer is as good
+        writer.close()
+
+
+async def test_a_half_closed_device_is_answered_then_closed() -> None:
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\nF a\n")
+        writer.write_eof()
+        await made.has(1)
+        assert await reader.readexactly(6) == b"hello;"
+        made.journal.sync()
+        assert await reader.read() == b"A a;"
+        writer.close()
+
+
+async def test_a_device_that_cut_the_line_leaves_its_frame_stored() -> None:
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\nF a\n")
+        await reader.readexactly(6)
+        await made.has(1)
+        writer.transport.abort()
+        assert len(made.journal.waiting) == 1
+        made.journal.sync()
+        await wait_until_async(lambda: not made.shared.connections)
+
+
+async def test_one_connection_cannot_pile_up_more_than_its_share() -> None:
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\n")
+        await reader.readexactly(6)
+        frame = b"F " + b"x" * 1000 + b"\n"
+        total = 20_000
+        sending = asyncio.create_task(_send(writer, frame, total))
+        most = 0
+        stored = 0
+        while stored < total:
+            await made.has(1)
+            await asyncio.sleep(0)
+            most = max(most, len(made.journal.waiting))
+            stored += len(made.journal.waiting)
+            made.journal.sync()
+            await reader.read(1 << 20)
+        await sending
+        assert most < total // 4, "reading paused while much was held"
+        writer.close()
+
+
+async def _send(writer: asyncio.StreamWriter, frame: bytes, count: int) -> None:
+    for _ in range(count // 100):
+        writer.write(frame * 100)
+        await writer.drain()
+
+
+async def test_a_shut_intake_leaves_bytes_with_the_device_until_it_opens() -> None:
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\n")
+        await reader.readexactly(6)
+        made.shared.intake.set(Shut.DISK, True)
+        writer.write(b"F a\n")
+        await writer.drain()
+        assert await silent(reader)
+        late_reader, late_writer = await made.connect()
+        late_writer.write(b"I 2\n")
+        assert await silent(late_reader)
+        assert made.journal.waiting == []
+        made.shared.intake.set(Shut.DISK, False)
+        assert await late_reader.readexactly(6) == b"hello;"
+        await made.has(1)
+        made.journal.sync()
+        assert await reader.readexactly(4) == b"A a;"
+        writer.close()
+        late_writer.close()
+
+
+async def test_too_much_pending_shuts_the_intake_and_a_sync_opens_it() -> None:
+    async with gateway() as made:
+        made.journal.pending_bytes = limits.JOURNAL_PENDING_BYTES_MAX
+        reader, writer = await made.connect()
+        writer.write(b"I 1\nF a\n")
+        await made.has(1)
+        assert not made.shared.intake.open
+        made.journal.pending_bytes = 1
+        made.journal.sync()
+        assert made.shared.intake.open
+        assert await reader.readexactly(10) == b"hello;A a;"
+        writer.close()
+
+
+async def test_more_connections_than_allowed_are_refused_and_counted() -> None:
+    async with gateway(connections_max=1) as made:
+        _, first = await made.connect()
+        await wait_until_async(lambda: len(made.shared.connections) == 1)
+        reader, second = await made.connect()
+        with pytest.raises(ConnectionResetError):
+            assert await reader.read() == b""
+            raise ConnectionResetError
+        assert made.shared.refusals == {Reason.CONNECTION_LIMIT: 1}
+        first.close()
+        second.close()
+
+
+async def test_a_mistake_of_ours_costs_one_connection() -> None:
+    async with gateway() as made:
+        _, broken = await made.connect()
+        reader, writer = await made.connect()
+        broken.write(b"I 1\nE\n")
+        await wait_until_async(lambda: made.shared.refusals.get(Reason.GATEWAY_ERROR) == 1)
+        writer.write(b"I 2\nF a\n")
+        await made.has(1)
+        made.journal.sync()
+        assert await reader.readexactly(10) == b"hello;A a;"
+        broken.close()
+        writer.close()
