@@ -1,0 +1,72 @@
+"""The command `signalkeep`: registers every command and turns errors into words and exit codes.
+
+Exit codes: 0 done, 1 something is wrong with the world or an audit found something, 2 the call was wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from signalkeep import __version__
+from signalkeep.cli.audit import audit
+from signalkeep.cli.common import err
+from signalkeep.cli.decode import decode
+from signalkeep.cli.demo import fleet
+from signalkeep.cli.devices import app as devices_app
+from signalkeep.cli.doctor import doctor
+from signalkeep.cli.migrate import migrate
+from signalkeep.cli.psql import psql
+from signalkeep.cli.quarantine import app as quarantine_app
+from signalkeep.cli.roles import gateway, ingest
+from signalkeep.cli.run import run
+from signalkeep.cli.send import send
+from signalkeep.cli.settings import app as config_app
+from signalkeep.cli.signals import app as signals_app
+from signalkeep.cli.simulate import simulate
+from signalkeep.cli.status import status
+from signalkeep.errors import CallerError, SignalkeepError
+
+app = typer.Typer(
+    name="signalkeep",
+    help="The IoT core for vehicle fleets that loses nothing it has acknowledged, and can prove it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"signalkeep {__version__}")
+        raise typer.Exit
+
+
+for command in (run, gateway, ingest, status, audit, doctor, migrate, decode, send, simulate):
+    app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
+app.command(hidden=True)(fleet)
+app.add_typer(devices_app, name="devices")
+app.add_typer(signals_app, name="signals")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(config_app, name="config")
+
+
+def main() -> None:
+    """Entry point: runs the command; an error that we raise on purpose is shown without a traceback."""
+    try:
+        app()
+    except SignalkeepError as error:
+        err.print(f"error: {error.message}", markup=False)
+        if error.hint:
+            err.print(f"what to do: {error.hint}", markup=False)
+        sys.exit(2 if isinstance(error, CallerError) else 1)
+    except BrokenPipeError:  # `signalkeep signals list | head` is no error
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,103 @@
+"""`run`: the whole core on one machine, with a banner that says where everything is and what to try first."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from signalkeep import __version__, config, telemetry
+from signalkeep.cli.common import ConfigOption, DataOption, err, run_async
+from signalkeep.clock import SystemClock
+from signalkeep.config import Settings
+from signalkeep.roles import prepare_directories, stop_on_signals
+from signalkeep.supervisor import Role, Supervisor
+
+TALK_EVENT = (
+    '{"device_number": "86915304265485", "event_code": "4002", "message_date": "2020/02/05 12:18:28", '
+    '"latitude": "37.9815116", "longitude": "23.7315200"}'
+)
+DEMO_DEVICES = 20
+
+
+def run(
+    data: DataOption = None,
+    config_file: ConfigOption = None,
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="on a data directory of its own, with a simulated fleet driving in it"),
+    ] = False,
+) -> None:
+    """Start the whole core: gateway, ingest, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
+    from signalkeep.gateway.service import probe_ports
+
+    if demo and data is None:
+        usual = config.default_data_directory()
+        data = usual.with_name(usual.name + "-demo")
+    settings = config.load(data, config_file)
+    telemetry.configure(settings.log, "supervisor")
+    prepare_directories(settings)
+    roles = _roles(settings, config_file, demo=demo)
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop, None)
+        supervisor = Supervisor(
+            settings,
+            roles,
+            clock=SystemClock(),
+            stop=stop,
+            probe_ports=lambda: probe_ports(settings.gateway.host, settings.gateway.ports),
+        )
+        err.print(f"signalkeep {__version__} is starting on {settings.data} ...")
+        await supervisor.run(on_ready=lambda waiting: err.print(banner(settings, waiting, demo=demo)))
+        err.print("signalkeep has stopped. Everything acknowledged is on disk.")
+
+    run_async(body())
+
+
+def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
+    """What a person wants to know first; plain lines, so that commands can be copied whole."""
+    option = config.data_option(settings)
+    ports = ", ".join(f"{name} {port}" for name, port in settings.gateway.ports.items())
+    lines = [
+        f"[bold green]signalkeep {__version__} runs[/bold green]",
+        f"  devices    {settings.gateway.host}: {ports}",
+        f"  data       {settings.data}",
+        f"  database   signalkeep psql{option}",
+        f"  look       signalkeep status{option}",
+        f"             signalkeep signals tail{option}",
+    ]
+    if "json" in settings.gateway.ports:
+        lines += [
+            f"  try        echo '{TALK_EVENT}' | nc -q 1 127.0.0.1 {settings.gateway.ports['json']}",
+            f"             signalkeep devices add 86915304265485{option}",
+        ]
+    if demo:
+        lines.append(f"  demo       {DEMO_DEVICES} simulated units are driving")
+    lines.append("  stop       Ctrl-C")
+    if waiting:
+        lines.append(f"[yellow]not ready yet: {', '.join(waiting)}; the lines above say why[/yellow]")
+    return "\n".join(lines)
+
+
+def _roles(settings: Settings, config_file: Path | None, *, demo: bool) -> list[Role]:
+    """Children in the order of starting."""
+    options = ["--data", str(settings.data)]
+    if config_file is not None:
+        options += ["--config", str(config_file)]
+    roles = [
+        Role("ingest", number, ["ingest", *options, "--instance", str(number)])
+        for number in range(settings.ingest.processes)
+    ]
+    roles += [
+        Role("gateway", number, ["gateway", *options, "--instance", str(number), "--share-ports"])
+        for number in range(settings.gateway.processes)
+    ]
+    if demo:
+        port = settings.gateway.ports.get("teltonika", 5027)
+        command = ["fleet", *options, "--devices", str(DEMO_DEVICES), "--port", str(port), "--instance", "0"]
+        roles.append(Role("fleet", 0, command))
+    return roles

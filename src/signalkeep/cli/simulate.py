@@ -1,0 +1,174 @@
+"""`simulate`: run a fleet of virtual devices against a gateway and say what became of every record.
+
+Ends by itself after the duration, or at SIGINT and SIGTERM; what is not acknowledged then is sent until
+the grace period is over. Exit code 1 if something stayed unconfirmed. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from signalkeep.cli.common import JsonOption, err, out, print_json, run_async
+from signalkeep.clock import SystemClock
+from signalkeep.protocols.contract import Encoder
+from signalkeep.protocols.registry import ENCODERS, get
+from signalkeep.simulate import fleet
+from signalkeep.simulate.fleet import Fleet, Plan, raise_descriptor_limit
+from signalkeep.simulate.oracle import OracleWriter
+from signalkeep.simulate.unit import Counts
+
+PROGRESS_S: Final = 0.25
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a run did, in records unless the name says otherwise."""
+
+    devices: int
+    generated: int
+    sent: int
+    resent: int
+    told_safe: int
+    unconfirmed: int
+    packets: int
+    connections: int
+    own_cuts: int
+    failed_connections: int
+
+
+ROWS: Final = (
+    ("devices", "devices"),
+    ("generated", "records generated"),
+    ("sent", "records sent, with re-sends"),
+    ("resent", "records sent again"),
+    ("told_safe", "records told safe"),
+    ("unconfirmed", "records unconfirmed"),
+    ("packets", "packets"),
+    ("connections", "connections"),
+    ("own_cuts", "connections cut on purpose"),
+    ("failed_connections", "connections refused, cut or answered wrongly"),
+)
+
+
+def simulate(
+    *,
+    devices: Annotated[int, typer.Option("--devices", min=1, help="virtual devices")] = 10,
+    rate: Annotated[float, typer.Option("--rate", help="records per second, of the whole fleet")] = 10.0,
+    duration: Annotated[float, typer.Option("--duration", min=0, help="seconds; 0: until stopped")] = 60.0,
+    protocol: Annotated[str, typer.Option("--protocol", help="teltonika or json")] = "teltonika",
+    oracle: Annotated[
+        Path | None,
+        typer.Option("--oracle", help="append what devices were told is safe here, and what they sent to FILE.sent"),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="gateway to send to")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="default: the protocol's own")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="decides drives, packet sizes and cuts")] = 1,
+    first_number: Annotated[
+        int,
+        typer.Option("--first-number", help="15 digits; device numbers count up from here, with check digit"),
+    ] = fleet.FIRST_NUMBER,
+    cut_rate: Annotated[
+        float, typer.Option("--cut-rate", help="share of packets after which the device cuts the connection")
+    ] = fleet.CUT_RATE,
+    grace: Annotated[float, typer.Option("--grace", min=0, help="seconds to drain at the end")] = fleet.GRACE_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Drive virtual vehicles that send to a gateway, and keep what it does not acknowledge."""
+    plan = Plan(
+        protocol=protocol,
+        host=host,
+        port=get(protocol).default_port if port is None else port,
+        devices=devices,
+        rate_per_s=rate,
+        duration_s=duration,
+        grace_s=grace,
+        seed=seed,
+        first_number=first_number,
+        cut_rate=cut_rate,
+    )
+    raise_descriptor_limit(devices)
+    with OracleWriter(oracle) if oracle else nullcontext() as writer:
+        counts = run_async(_run(plan, ENCODERS[protocol], writer))
+    report = report_of(plan, counts)
+    if as_json:
+        print_json(report)
+    else:
+        _print_table(report)
+    if report.unconfirmed:
+        raise typer.Exit(1)
+
+
+def report_of(plan: Plan, counts: Counts) -> Report:
+    """The counts of a run under the names that `--json` prints."""
+    return Report(
+        devices=plan.devices,
+        generated=counts.generated,
+        sent=counts.sent,
+        resent=counts.resent,
+        told_safe=counts.told_safe,
+        unconfirmed=counts.unconfirmed,
+        packets=counts.packets,
+        connections=counts.connections,
+        own_cuts=counts.own_cuts,
+        failed_connections=counts.failures,
+    )
+
+
+async def _run(plan: Plan, encoder: Encoder, oracle: OracleWriter | None) -> Counts:
+    virtual = Fleet(plan, encoder, SystemClock(), oracle)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        virtual.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    showing = asyncio.create_task(_show(plan, virtual.counts, err)) if err.is_terminal else None
+    try:
+        return await virtual.run()
+    finally:
+        if showing:
+            showing.cancel()
+            await asyncio.wait([showing])
+
+
+async def _show(plan: Plan, counts: Counts, console: Console) -> None:
+    """Follow the counts on a terminal until cancelled."""
+    total = plan.rate_per_s * plan.duration_s or None
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} told safe, {task.fields[waiting]} waiting, {task.fields[cuts]} cuts"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(f"{plan.devices} {plan.protocol} devices", total=total, waiting=0, cuts=0)
+        while True:
+            progress.update(
+                bar,
+                completed=counts.told_safe,
+                waiting=counts.unconfirmed,
+                cuts=counts.own_cuts + counts.failures,
+            )
+            await asyncio.sleep(PROGRESS_S)
+
+
+def _print_table(report: Report) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, label in ROWS:
+        style = "bold red" if name == "unconfirmed" and report.unconfirmed else ""
+        table.add_row(label, f"{getattr(report, name):,}", style=style)
+    out.print(table)

@@ -1,0 +1,1 @@
+"""Is it true? Checks of what is stored against what was received."""
