@@ -177,7 +177,8 @@ def load(data: Path | None = None, config: Path | None = None, environ: Mapping[
         for item in error.errors(include_url=False):
             path = ".".join(str(part) for part in item["loc"])
             place = _place(item["loc"], from_env, file)
-            faults.append(f"{place}: {path}: {item['msg']}{_shown(item.get('input'))}")
+            said = "no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+            faults.append(f"{place}: {path}: {said}{_shown(item.get('input'))}")
     if not faults:
         faults = [f"{file or 'settings'}: {fault}" for fault in _unknown_protocols(settings)]
     if faults:

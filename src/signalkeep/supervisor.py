@@ -100,13 +100,9 @@ class Supervisor:
         while not role.stopping:
             started_at = self._clock.monotonic()
             role.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "signalkeep",
-                *role.command,
-                "--parent-fd",
-                str(pipe_read),
+                *(sys.executable, "-m", "signalkeep", *role.command, "--parent-fd", str(pipe_read)),
                 pass_fds=[pipe_read],
+                start_new_session=True,  # Ctrl-C is for us: we stop the roles in their order
             )
             role.last_exit = await role.process.wait()
             if role.stopping:

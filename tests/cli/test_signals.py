@@ -14,15 +14,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from typer.testing import CliRunner
 
 from signalkeep import limits
 from signalkeep.cli.signals import app, line_of, time_of
-from signalkeep.errors import CallerError
+from signalkeep.errors import CallerError, DatabaseUnavailable, EnvironmentFault
 from signalkeep.store import registry
 from signalkeep.store.postgres import Connection, Row
-from signalkeep.store.queries import SignalTail
+from signalkeep.store.queries import SignalTail, plain_faults
 from tests.builders import NUMBER, RECEIVED, Feed, ask, event, fill, frame
 from tests.servers import connected, wait_until
 
@@ -235,6 +236,17 @@ async def test_whatever_the_order_of_commits_each_row_comes_once(
             seen += await drained(tail, reader)
         assert len(committed) > 10
         assert sorted(seen) == sorted(committed)
+
+
+async def test_what_an_administrator_can_mend_is_said_in_words(connection: Connection) -> None:
+    with pytest.raises(asyncpg.PostgresSyntaxError), plain_faults(connection):
+        await connection.execute("SELEC")
+    await connection.execute("SET ROLE pg_monitor")
+    with pytest.raises(EnvironmentFault, match="permission denied"), plain_faults(connection):
+        await connection.fetch("SELECT * FROM signal")
+    connection.terminate()
+    with pytest.raises(DatabaseUnavailable), plain_faults(connection):
+        await connection.fetch("SELECT 1")
 
 
 PROGRAM = "import sys; from signalkeep.cli.signals import app; sys.argv[0] = 'signals'; app()"

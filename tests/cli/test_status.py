@@ -115,7 +115,7 @@ def test_all_is_well(dsn: str, data: Path) -> None:
     assert page["findings"] == 0
     text = run(dsn, data).stdout
     assert text.startswith("signalkeep runs; everything acknowledged is in the database\n")
-    assert "records   3 = stored 1 + duplicate 1 + quarantined 1, of which 1 wait" in text
+    assert "records   3 = stored 1 + duplicate 1 + quarantined 1, of which 1 still wait" in text
 
 
 def test_a_backlog_is_counted_and_is_no_fault(dsn: str, data: Path) -> None:

@@ -15,11 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from signalkeep.errors import SyncFailed
 from signalkeep.journal import reader as reader_module
-from signalkeep.journal.reader import Lost
+from signalkeep.journal import record
+from signalkeep.journal.reader import Chunk, Lost
 from signalkeep.journal.record import (
     BATCH_HEADER_BYTES,
     HEADER_COPY_OFFSET,
@@ -267,6 +269,38 @@ def test_reading_goes_on_when_the_evidence_cannot_be_kept(call: str) -> None:
     assert numbered(items).keys() == whole.entries.keys() - set(item.seqs)
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_reader_that_is_refused_once_skips_nothing(closed: bool) -> None:
+    """Each operation of a whole reading fails once, in turn."""
+    whole = image(0, closed)
+    damaged, _ = broken(whole, 3)
+    expected = numbered(read_all(new_reader(damaged.process_death(), whole.directory)))
+    refused = 0
+    for failing in range(1_000):
+        disk = damaged.process_death()
+        reader = new_reader(disk, whole.directory)
+        left = failing
+
+        def fail(_: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise OSError(errno.EMFILE, "too many open files")
+
+        disk.before = fail
+        items: list[Chunk | Lost] = []
+        while not reader.finished:
+            try:
+                items += reader.read(5, 1 << 20)
+            except OSError:
+                refused += 1
+        assert numbered(items) == expected
+        if left >= 0:
+            break
+    assert failing > 50
+    assert refused > 20
+
+
 def test_what_the_disk_cannot_read_is_damage() -> None:
     whole = image(0, closed=True)
     item = [item for item in whole.items if item.seqs][3]
@@ -306,20 +340,79 @@ async def test_damage_in_a_living_journal_is_named_when_it_is_proven(monkeypatch
     await run.close()
 
 
-async def test_a_sync_that_fails_for_the_reader_is_not_hidden() -> None:
+async def unsealed() -> tuple[SimDisk, Run]:
+    """The writer died when its first batch was written and not yet synced."""
     disk = new_disk()
     run = Run(disk, seed=9)
     run.start()
     states: list[SimDisk] = []
     disk.before = lambda name: states.append(disk.process_death()) if name == "datasync" else None
-    await run.go(3)
+    await run.go(1)
     await run.close()
-    unsealed = states[0]
+    return states[0], run
+
+
+@pytest.mark.parametrize("chain", [0, 1])
+async def test_a_last_batch_that_does_not_continue_what_stands_before_it_is_no_batch(chain: int) -> None:
+    disk, run = await unsealed()
+    path = run.writer.directory / "0000000000000001.seg"
+    data = disk.content(path)
+    header = unpack_segment_header(data)
+    assert isinstance(header, SegmentHeader)
+    batch = unpack_batch_header(data[4096:], offset=4096, seed=header.seed)
+    assert batch is not None
+    body = data[4096 + BATCH_HEADER_BYTES :][: batch.body_bytes]
+    _, written = pack_batch(body, count=1, offset=4096, first_seq=1, chain=(header.crc, 123)[chain], seed=header.seed)
+    disk.damage(path, lambda data: data[:4096] + written + data[4096 + len(written) :])
+    reader = new_reader(disk, run.writer.directory)
+    assert numbered(reader.read(10, 10_000)) == ({1: run.stored[0]}, {})[chain]
+    assert reader.read(1, 1) == []
+    assert reader.finished
+
+
+async def test_a_sync_that_fails_for_the_reader_is_not_hidden() -> None:
+    disk, run = await unsealed()
 
     def fail(name: str) -> None:
         if name == "datasync":
             raise OSError(errno.EIO, "broken")
 
-    unsealed.before = fail
+    disk.before = fail
+    reader = new_reader(disk, run.writer.directory)
     with pytest.raises(SyncFailed):
-        new_reader(unsealed, run.writer.directory).read(10, 10_000)
+        reader.read(10, 10_000)
+    disk.before = lambda _: None
+    reader.seek(0)
+    with pytest.raises(SyncFailed):
+        reader.read(10, 10_000)
+
+
+def test_entries_that_cannot_be_decoded_are_named_and_kept() -> None:
+    """A sound batch of a program that knows other kinds of entries."""
+    whole = image(0, closed=True)
+    item = [item for item in whole.items if item.seqs][2]
+    damaged = whole.disk.process_death()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "_decoder", Refusing(whole.entries[item.seqs.start]))
+        items = read_all(new_reader(damaged, whole.directory))
+    (lost,) = [x for x in items if isinstance(x, Lost)]
+    assert (range(lost.first_seq, lost.last_seq + 1), lost.why) == (item.seqs, "undecodable")
+    assert (
+        damaged.content(Path(lost.evidence))[: item.end - item.start]
+        == damaged.content(item.path)[item.start : item.end]
+    )
+    assert numbered(items) == {seq: x for seq, x in whole.entries.items() if seq not in item.seqs}
+
+
+class Refusing:
+    """A decoder that does not know one entry."""
+
+    def __init__(self, unknown: Entry) -> None:
+        self._unknown = unknown
+        self._decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
+
+    def decode(self, data: bytes) -> Entry:
+        decoded: Entry = self._decoder.decode(data)
+        if decoded == self._unknown:
+            raise msgspec.ValidationError("unknown")
+        return decoded

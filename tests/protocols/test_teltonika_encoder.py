@@ -170,6 +170,7 @@ def test_the_alarm_of_an_event_comes_back() -> None:
         ("io5", "xyz"),
         ("io256", "4142"),
         ("io70000", 1),
+        ("io70000", "00"),
         ("cells", []),
         ("cells", [[1, 2, 3, 4, None]]),
         ("cells", [[None, None, 3, 4, -70]]),
@@ -214,7 +215,7 @@ def test_a_packet_has_its_limits() -> None:
         TELTONIKA_ENCODER.encode_frame("1", [with_attributes({})] * 256)
     with pytest.raises(CallerError, match="65536"):
         TELTONIKA_ENCODER.encode_frame("1", [with_attributes({"io1000": "00" * 40_000}) for _ in range(2)])
-    with pytest.raises(CallerError, match="event"):
+    with pytest.raises(CallerError, match="255"):
         CODEC_8.encode_frame("1", [with_attributes({}, event_code="256")])
 
 

@@ -154,14 +154,12 @@ MEANINGS = """
 636 ffffff9c lte_cell_id 4294967196
 759 f6 fuel_type 246
 """
-CASES = [line.split(maxsplit=3) for line in MEANINGS.split("\n") if line]
+CASES: list[list[str]] = [line.split(maxsplit=3) for line in MEANINGS.split("\n") if line]
 
 
-def decode(io_id: int, raw: bytes | int, size: int = 0) -> dict[str, Any]:
-    if isinstance(raw, bytes):
-        raw, size = int.from_bytes(raw), len(raw)
+def decode(io_id: int, raw: bytes) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
-    add_numbers(attributes, [(io_id, raw)], TABLES[size])
+    add_numbers(attributes, [(io_id, int.from_bytes(raw))], TABLES[len(raw)])
     return attributes
 
 
@@ -208,7 +206,7 @@ def test_unknown_ids_and_known_ones_of_another_size_keep_their_raw_number(size: 
 def test_values_at_the_edges_and_values_that_are_no_reading(
     io_id: int, size: int, raw: int, expected: dict[str, Any]
 ) -> None:
-    found = decode(io_id, raw, size)
+    found = decode(io_id, raw.to_bytes(size))
     assert found == expected
     assert [type(value) for value in found.values()] == [type(value) for value in expected.values()]
 
@@ -224,7 +222,9 @@ def test_a_second_element_of_the_same_name_is_not_lost() -> None:
     [(24602, [246, 2]), (310410, [310, 410]), (0, [None, None]), (2460, [None, None]), (None, [None, None])],
 )
 def test_cell_and_area_make_a_cell(operator: int | None, home: list[int | None]) -> None:
-    attributes = {"gsm_cell_id": 7, "gsm_area_code": 3} | ({} if operator is None else {"operator_code": operator})
+    attributes: dict[str, Any] = {"gsm_cell_id": 7, "gsm_area_code": 3} | (
+        {} if operator is None else {"operator_code": operator}
+    )
     join_cells(attributes)
     assert attributes.pop("cells") == [[*home, 3, 7, None]]
     assert attributes == ({} if operator is None else {"operator_code": operator})
@@ -321,8 +321,9 @@ def test_tags(io_id: int, parameter: int, raw: bytes, expected: dict[str, Any]) 
 
 
 def test_several_tags_and_one_that_is_cut_short() -> None:
-    raw = b"\x01" + b"\x03\x00\x01\xc6" + b"\x00" + b"\x06\x00\x01\xc7\x07\x01\x2d"
-    assert attributes_of(548, raw) == {"tag1_rssi": -58, "tag3_rssi": -57, "tag3_humidity_pct": 45}
+    raw = b"\x01" + b"\x03\x00\x01\xc6" + b"\x06\x00\x01\xc7\x07\x01\x2d"
+    assert attributes_of(548, raw) == {"tag1_rssi": -58, "tag2_rssi": -57, "tag2_humidity_pct": 45}
+    assert attributes_of(548, raw + b"\x00") is None
     assert attributes_of(548, raw[:-1]) is None
     assert attributes_of(548, raw + b"\x01\x00") is None
     assert attributes_of(548, b"\x01") == {}

@@ -52,9 +52,11 @@ def serving(converse: Callable[[socket.socket], None]) -> Iterator[int]:
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:

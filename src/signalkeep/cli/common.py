@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.7g}" if abs(value) < 1e6 else f"{value:.0f}"
+        return f"{value:.10g}"
     text = msgspec.json.encode(value).decode() if isinstance(value, (dict, list)) else str(value)
     return text if text.isprintable() else ascii(text)[1:-1]  # a device's text must not steer the terminal
 

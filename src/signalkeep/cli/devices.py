@@ -44,7 +44,7 @@ COLUMNS = (
     "device_time",
     "latitude",
     "longitude",
-    "stored",
+    "records",
     "waiting",
 )
 
@@ -237,11 +237,11 @@ def released_words(released: Released) -> str:
     """What a release did, '' if there was nothing to do."""
     parts = []
     if released.released:
-        parts.append(f"{_records(released.released)} released from quarantine")
+        parts.append(f"{records_words(released.released)} released from quarantine")
     if released.already_stored:
-        parts.append(f"{_records(released.already_stored)} stored already, closed")
+        parts.append(f"{records_words(released.already_stored)} stored already, closed")
     if released.still_quarantined:
-        parts.append(f"{_records(released.still_quarantined)} not released ({by_reason(released.reasons)})")
+        parts.append(f"{records_words(released.still_quarantined)} not released ({by_reason(released.reasons)})")
     return "; ".join(parts)
 
 
@@ -250,5 +250,6 @@ def by_reason(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
-def _records(count: int) -> str:
+def records_words(count: int) -> str:
+    """As in "1 record"."""
     return "1 record" if count == 1 else f"{count} records"

@@ -28,7 +28,7 @@ from signalkeep.cli.common import (
     shown,
     with_database,
 )
-from signalkeep.cli.devices import release_progress, released_words
+from signalkeep.cli.devices import records_words, release_progress, released_words
 from signalkeep.errors import CallerError
 from signalkeep.ingest.release import Released, release
 from signalkeep.model import Reason
@@ -152,14 +152,7 @@ def show(
     row = with_database(data, config_file, work, application="signalkeep quarantine")
     if row is None:
         raise CallerError(f"nothing in quarantine has the id {quarantine_id}", hint="`quarantine list` shows ids.")
-    meaning, advice = MEANINGS.get(row["reason"], ("", ""))
-    values = {**row, "meaning": meaning}
-    if row["state"] == "open":
-        values["what_to_do"] = advice
-    for key in ("raw", "frame_raw"):
-        values[key], text = row[key].hex(), _text(row[key])
-        if text is not None:
-            values[f"{key}_text"] = text
+    values = _with_meaning(row)
     if as_json:
         print_json(values)
         return
@@ -172,6 +165,20 @@ def show(
     if row["state"] == "open":
         option = config.data_option(config.load(data, config_file))
         err.print(f"to release it: signalkeep quarantine release {quarantine_id}{option}", markup=False)
+
+
+def _with_meaning(row: Row) -> dict[str, Any]:
+    """The row with its bytes as hexadecimal, and as text if they are, what the reason means and what to do."""
+    values: dict[str, Any] = {}
+    for key, value in row.items():
+        values[key] = value.hex() if isinstance(value, bytes) else value
+        text = _text(value) if isinstance(value, bytes) else None
+        if text is not None:
+            values[f"{key}_text"] = text
+    values["meaning"], advice = MEANINGS.get(row["reason"], ("", ""))
+    if row["state"] == "open":
+        values["what_to_do"] = advice
+    return values
 
 
 @app.command(name="release")
@@ -263,8 +270,8 @@ def _selection(ids: list[int] | None, device: str | None, reason: Reason | None,
 
 def _confirmed(count: int) -> bool:
     if not _is_terminal():
-        raise CallerError(f"this would discard {count} records", hint="Add --yes if that is meant.")
-    return typer.confirm(f"Discard {count} records? They cannot be released afterwards.", err=True)
+        raise CallerError(f"this would discard {records_words(count)}", hint="Add --yes if that is meant.")
+    return typer.confirm(f"Discard {records_words(count)}? They cannot be released afterwards.", err=True)
 
 
 def _is_terminal() -> bool:

@@ -51,7 +51,8 @@ def run(
             stop=stop,
             probe_ports=lambda: probe_ports(settings.gateway.host, settings.gateway.ports),
         )
-        err.print(f"signalkeep {__version__} is starting on {settings.data} ...")
+        first = " (the first start takes a few seconds longer)" if not any(settings.journal_root.iterdir()) else ""
+        err.print(f"signalkeep {__version__} is starting on {settings.data}{first} ...")
         await supervisor.run(on_ready=lambda waiting: err.print(banner(settings, waiting, demo=demo)))
         err.print("signalkeep has stopped. Everything acknowledged is on disk.")
 

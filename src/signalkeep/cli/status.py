@@ -253,8 +253,8 @@ def _show(page: Status) -> None:
         out.print()
         print_rows(roles, ("role", "instance", "pid", "up", "restarts", "ports"), as_json=False, empty="")
     database = page.database
-    version = f"PostgreSQL {database.version}, schema {database.schema}" if database.reachable else "not reachable"
-    out.print(f"\ndatabase  {database.dsn}: {version}", markup=False)
+    version = f"{database.dsn}: PostgreSQL {database.version}, schema {database.schema}"
+    out.print(f"\ndatabase  {database.error or version}", markup=False)
     if page.journals:
         out.print()
         print_rows([_cells(journal) for journal in page.journals], JOURNAL_COLUMNS, as_json=False, empty="")
@@ -269,7 +269,7 @@ def _show(page: Status) -> None:
 def _show_counts(counts: Mapping[str, Any]) -> None:
     out.print(
         f"\nrecords   {counts['records']} = stored {counts['stored']} + duplicate {counts['duplicate']} "
-        f"+ quarantined {counts['quarantined']}, of which {counts['quarantine_open']} wait"
+        f"+ quarantined {counts['quarantined']}, of which {counts['quarantine_open']} still wait"
     )
     if counts["devices"]:
         out.print(f"devices   {', '.join(f'{status} {count}' for status, count in counts['devices'].items())}")

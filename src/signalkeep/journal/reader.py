@@ -13,6 +13,7 @@ are drawn only from observations in this order: does the writer live, which segm
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from uuid import UUID
 
 import msgspec
 
+from signalkeep.errors import SyncFailed
 from signalkeep.journal.evidence import copy_aside
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.record import (
@@ -78,6 +80,7 @@ class JournalReader:
         self.refused = ""
         self._fs = fs
         self._evidence_root = evidence_root
+        self._failure: SyncFailed | None = None
         self._look()
         self._learn_lanes()
         self.seek(0)
@@ -97,8 +100,11 @@ class JournalReader:
     def read(self, max_entries: int, max_bytes: int) -> list[Chunk | Lost]:
         """What is durable now and was not returned yet, at least one entry of it; [] if there is nothing now.
 
-        Raises OSError if the disk cannot be asked (the next call goes on from there), SyncFailed if a sync fails.
+        Raises OSError if the disk cannot be asked; nothing is skipped by that: what was found before is returned first,
+        and the next call meets the same place. Raises SyncFailed if a sync fails, and from then on always.
         """
+        if self._failure is not None:
+            raise self._failure
         found: list[Chunk | Lost] = []
         try:
             while max_entries > 0 and max_bytes > 0 and (self._ready or not self.finished):
@@ -106,6 +112,7 @@ class JournalReader:
                     lost = self._advance()
                     if lost is not None:
                         found.append(lost)
+                        max_entries -= 1
                     elif not self._ready:
                         break
                     continue
@@ -113,6 +120,12 @@ class JournalReader:
                 found.append(chunk)
                 max_entries -= len(chunk.entries)
                 max_bytes -= taken_bytes
+        except SyncFailed as failure:
+            self._failure = failure
+            raise
+        except OSError:
+            if not found:
+                raise
         finally:
             if self._segment is not None:
                 self._segment.close()
@@ -160,10 +173,11 @@ class JournalReader:
 
     def _learn_lanes(self) -> None:
         for first_seq in self._segments:
-            header = header_of(self._fs, self.directory, first_seq)
-            if isinstance(header, SegmentHeader):
-                self.lanes = header.lanes
-                break
+            with suppress(FileNotFoundError):  # unlinked since we looked: the next one says the same
+                header = header_of(self._fs, self.directory, first_seq)
+                if isinstance(header, SegmentHeader):
+                    self.lanes = header.lanes
+                    break
 
     def _step(self) -> _Step | Lost:
         """One look at the position, after the last `_look`."""

@@ -37,8 +37,8 @@ class TeltonikaEncoder:
     """Writes codec 8 extended, or codec 8 if not `extended`."""
 
     def __init__(self, *, extended: bool = True) -> None:
-        self._codec, self._id_code = (CODEC_8_EXTENDED, "H") if extended else (CODEC_8, "B")
         self._extended = extended
+        self._codec, self._id_code, self._id_max = (CODEC_8_EXTENDED, "H", 0xFFFF) if extended else (CODEC_8, "B", 0xFF)
 
     def encode_login(self, device_number: str) -> bytes:
         return len(device_number).to_bytes(2) + device_number.encode("ascii")
@@ -95,11 +95,11 @@ class TeltonikaEncoder:
         texts: list[tuple[int, bytes]] = []
         for name, value in with_plain_cell(attributes).items():
             for size, io_id, raw in number_elements(name, value):
-                if self._extended or io_id <= 0xFF:
+                if io_id <= self._id_max:
                     numbers[size].append((io_id, raw))
                     break
             else:
-                texts += text_element(name, value) if self._extended else []
+                texts += [found for found in text_element(name, value) if self._extended and found[0] <= self._id_max]
         return numbers, texts
 
 
@@ -139,7 +139,7 @@ def raw_number(element: Element, value: Any) -> int:
                 return int(value, 16)
             case Form.IDENTITY_REVERSED:
                 return int.from_bytes(bytes.fromhex(value), "little")
-        number: int = round(value * element.divisor / element.factor)
+        number: int = round(value * element.divisor if element.factor == 1 else value / element.factor)
     except (TypeError, ValueError, OverflowError):
         return -1
     return number + (1 << element.size_bytes * 8) if number < 0 and element.signed else number

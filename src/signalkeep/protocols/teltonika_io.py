@@ -5,7 +5,8 @@ Source: the makers' public "AVL ID" pages for the FMB family (permanent, eventua
 A number is known by its id *and* its size: the record does not say which model sent it, and other families use some
 ids for other things, mostly in another size. What is not known, or carries a value that means "no reading", stays
 under `ioN` as it was sent: numbers unsigned, variable elements as hexadecimal. So does a second element with a name
-that the record has already. Pure tables and functions: never raises on any bytes, never loses an element.
+that the record has already; of one id that comes again under `ioN` the last counts. Pure tables and functions: never
+raises on any bytes.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ def tags(cursor: Cursor) -> dict[str, Any]:
     while cursor.left:
         number += 1
         tag = Cursor(cursor.take(cursor.number(1)))
+        if not tag.left:
+            raise struct.error("a tag without a parameter")
         while tag.left:
             parameter = tag.number(1)
             for name, value in tag_parameter(parameter, tag.take(tag.number(1))).items():

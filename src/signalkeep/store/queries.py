@@ -59,7 +59,7 @@ SNAPSHOT: Final = "SELECT pg_current_snapshot()::text"
 # nor a long way to catch up makes a page dear.
 _BEHIND_PLACE: Final = """
     xid >= $3 AND (xid, journal_id, seq, record_no) > ($3::xid8, $4::int, $5::bigint, $6::smallint)
-    AND xid < pg_snapshot_xmax($2::text::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+    AND pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
     AND ($7::text IS NULL OR device_id = (SELECT id FROM device WHERE device_number = $7))
     ORDER BY xid, journal_id, seq, record_no LIMIT $8
 """
