@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -209,6 +210,12 @@ def test_values_at_the_edges_and_values_that_are_no_reading(
     found = decode(io_id, raw.to_bytes(size))
     assert found == expected
     assert [type(value) for value in found.values()] == [type(value) for value in expected.values()]
+
+
+def test_values_are_the_nearest_to_what_was_sent() -> None:
+    """Never 12.835000000000001."""
+    for raw in range(0x10000):
+        assert decode(66, raw.to_bytes(2)) == {"power_v": float(Decimal(raw).scaleb(-3))}
 
 
 def test_a_second_element_of_the_same_name_is_not_lost() -> None:

@@ -274,78 +274,6 @@ def test_a_record_has_the_same_bytes_in_every_company() -> None:
     assert [outcome.raw_record for outcome in decode(frame_of(8, two, one))] == [two, one]
 
 
-# Messages
-
-
-def message(codec: int, kind: int, content: bytes, *, size: int | None = None) -> bytes:
-    size = len(content) if size is None else size
-    return packet(struct.pack(">BBBI", codec, 1, kind, size) + content + b"\x01")
-
-
-SECONDS = (1_700_000_000).to_bytes(4)
-AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
-IMEI = bytes.fromhex("0352093081452251")
-
-
-@pytest.mark.parametrize(
-    ("frame", "wire_time", "attributes"),
-    [
-        (message(12, 6, b"Param ID:1\r\n"), None, {"message_type": 6, "result": "Param ID:1"}),
-        (message(12, 6, b"a\nb\tc"), None, {"message_type": 6, "result": "a\nb\tc"}),
-        (message(12, 13, b"\x01\xff"), None, {"message_type": 13, "result": "01ff"}),
-        (message(12, 6, b"a\0b"), None, {"message_type": 6, "result": "610062"}),
-        (message(12, 6, b"\r\n"), None, {"message_type": 6, "result": "0d0a"}),
-        (message(12, 6, b""), None, {"message_type": 6}),
-        (message(13, 6, SECONDS + b"getinfo"), AT, {"message_type": 6, "result": "getinfo"}),
-        (message(13, 6, SECONDS + b"getinfo", size=7), AT, {"message_type": 6, "result": "getinfo"}),
-        (message(13, 6, SECONDS), AT, {"message_type": 6}),
-        (
-            message(13, 5, (1_700_000_000_250).to_bytes(8) + b"getinfo"),
-            AT.replace(microsecond=250_000),
-            {"message_type": 5, "result": "getinfo"},
-        ),
-        (
-            message(13, 5, (60).to_bytes(4) + b"\0\0\0\x01"),
-            datetime(1970, 1, 1, 0, 1, tzinfo=UTC),
-            {"message_type": 5, "result": "00000001"},
-        ),
-        (message(14, 6, IMEI + b"ok"), None, {"message_type": 6, "imei": "352093081452251", "result": "ok"}),
-        (message(14, 0x11, IMEI), None, {"message_type": 0x11, "imei": "352093081452251"}),
-        (
-            message(15, 11, SECONDS + IMEI + b"hello"),
-            AT,
-            {"message_type": 11, "imei": "352093081452251", "result": "hello"},
-        ),
-        (
-            message(15, 11, SECONDS + IMEI + b"hello", size=5),
-            AT,
-            {"message_type": 11, "imei": "352093081452251", "result": "hello"},
-        ),
-    ],
-)
-def test_messages(frame: bytes, wire_time: datetime | None, attributes: dict[str, Any]) -> None:
-    assert signal_of(frame) == Signal(wire_time=wire_time, device_time=wire_time, attributes=attributes)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        packet(b"\x0c\x01\x01"),
-        packet(b"\x0c\x01\x06\x00\x00\x01"),
-        message(12, 6, b"text", size=3),
-        message(12, 6, b"text", size=5),
-        message(13, 6, b"\0\0\0"),
-        message(14, 6, IMEI[:7]),
-        message(15, 6, SECONDS + IMEI[:7]),
-    ],
-)
-def test_broken_messages(frame: bytes) -> None:
-    (outcome,) = decode(frame)
-    assert isinstance(outcome, Undecodable)
-    assert outcome.reason is Reason.BAD_FORMAT
-    assert outcome.raw_record == (frame[10:-5] or frame[8:-4])
-
-
 # Broken frames
 
 
@@ -386,11 +314,34 @@ def test_records_in_front_of_a_broken_one_are_kept() -> None:
     assert shape(frame_of(8, BROKEN, ONE)) == ["bad_format"]
 
 
-def test_records_that_run_short() -> None:
-    for cut in range(1, len(TWO)):
-        frame = frame_of(8, ONE, TWO[:cut], count=2)
+PAIRS = {size: (bytes([7]) + bytes(size)) * 2 for size in (1, 2, 4, 8)}
+RICH_8 = record_8(b"".join(b"\x02" + pairs for pairs in PAIRS.values()), satellites=2, announced=8)
+WIDE_PAIRS = {size: (b"\x00\x07" + bytes(size)) * 2 for size in (1, 2, 4, 8)}
+TEXTS = b"\x00\x02" + b"\x00\x07\x00\x02ab" * 2
+RICH_8_EXTENDED = (
+    ONE[:23]
+    + b"\x00"
+    + struct.pack(">HH", 0, 10)
+    + b"".join(b"\x00\x02" + pairs for pairs in WIDE_PAIRS.values())
+    + TEXTS
+)
+EMPTY_8_EXTENDED = ONE[:24] + bytes(14)
+
+
+@pytest.mark.parametrize(
+    ("codec", "first", "last"),
+    [
+        pytest.param(8, ONE, RICH_8, id="codec 8"),
+        pytest.param(0x8E, EMPTY_8_EXTENDED, RICH_8_EXTENDED, id="codec 8 extended"),
+    ],
+)
+def test_records_that_run_short(codec: int, first: bytes, last: bytes) -> None:
+    """Wherever the last one is cut: the first is kept, and never half of the last."""
+    assert len(decode(frame_of(codec, first, last))) == 2
+    for cut in range(1, len(last)):
+        frame = frame_of(codec, first, last[:cut], count=2)
         assert shape(frame) == ["1", "bad_format"]
-        assert decode(frame)[1].raw_record == TWO[:cut]
+        assert decode(frame)[1].raw_record == last[:cut]
 
 
 def test_records_that_are_not_there_at_all() -> None:

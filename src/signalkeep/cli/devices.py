@@ -27,6 +27,7 @@ from signalkeep.cli.common import (
     shown,
     with_database,
 )
+from signalkeep.config import Settings
 from signalkeep.errors import CallerError
 from signalkeep.ingest.release import Released, release
 from signalkeep.model import DeviceStatus, Reason
@@ -76,35 +77,12 @@ def add(
         registry.check_number(number)
     _check_time_zone(time_zone)
     settings = config.load(data, config_file)
-    wanted = {
-        key: value for key, value in (("name", name), ("model", model), ("time_zone", time_zone)) if value is not None
-    }
-
-    async def one(connection: Connection, number: str) -> dict[str, Any]:
-        before = await queries.device(connection, number)
-        changed = [key for key, value in wanted.items() if before is None or before[key] != value]
-        was_active = before is not None and before["status"] == DeviceStatus.ACTIVE
-        if changed or not was_active:
-            await registry.register(connection, number, name=name, model=model, time_zone=time_zone, actor=actor())
-        released = await release(
-            connection,
-            Selection(device_number=number, reason=Reason.UNKNOWN_DEVICE),
-            forced=False,
-            closed_by=actor(),
-            protocols=PROTOCOLS,
-            retention_days=settings.ingest.retention_days,
-            progress=release_progress(),
-        )
-        return {
-            "device_number": number,
-            "before": before["status"] if before is not None else None,
-            "changed": changed,
-            **msgspec.to_builtins(released),
-            "waiting": await quarantine.open_by_reason(connection, number),
-        }
 
     async def work(connection: Connection) -> list[dict[str, Any]]:
-        return [await one(connection, number) for number in dict.fromkeys(numbers)]
+        return [
+            await _add(connection, number, settings, {"name": name, "model": model, "time_zone": time_zone})
+            for number in dict.fromkeys(numbers)
+        ]
 
     done = with_database(data, config_file, work, application="signalkeep devices")
     if as_json:
@@ -119,6 +97,33 @@ def add(
                 f"`signalkeep quarantine list --device {result['device_number']}{option}` shows them",
                 markup=False,
             )
+
+
+async def _add(
+    connection: Connection, number: str, settings: Settings, given: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Register one device, or change what is given and differs; then release what waits for it."""
+    before = await queries.device(connection, number)
+    wanted = {key: value for key, value in given.items() if value is not None}
+    changed = [key for key, value in wanted.items() if before is None or before[key] != value]
+    if changed or before is None or before["status"] != DeviceStatus.ACTIVE:
+        await registry.register(connection, number, **wanted, actor=actor())
+    released = await release(
+        connection,
+        Selection(device_number=number, reason=Reason.UNKNOWN_DEVICE),
+        forced=False,
+        closed_by=actor(),
+        protocols=PROTOCOLS,
+        retention_days=settings.ingest.retention_days,
+        progress=release_progress(),
+    )
+    return {
+        "device_number": number,
+        "before": before["status"] if before is not None else None,
+        "changed": changed,
+        **msgspec.to_builtins(released),
+        "waiting": await quarantine.open_by_reason(connection, number),
+    }
 
 
 def _added(result: Mapping[str, Any]) -> str:
