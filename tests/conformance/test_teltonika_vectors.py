@@ -68,10 +68,17 @@ def test_every_packet_is_framed_and_answered_however_it_is_fed(index: int) -> No
 @pytest.mark.parametrize("index", sorted(CUT_SHORT))
 def test_a_packet_that_was_cut_short_is_refused_at_the_end(index: int) -> None:
     row = ROWS[index]
-    expected = [LOGIN, Refused(Reason.TRUNCATED, row.data[:64], recoverable=False)]
+    expected = [LOGIN, Refused(Reason.TRUNCATED, row.data[:64], recoverable=False, frame=Frame(row.data))]
     assert talk([stream_of(row)], end=True) == expected
     assert talk((bytes([byte]) for byte in stream_of(row)), end=True) == expected
     assert talk([ROWS[0].data, repaired(row)])[1] == Frame(repaired(row), reply=row.data[9].to_bytes(4))
+
+
+@pytest.mark.parametrize("index", sorted(CUT_SHORT))
+def test_a_packet_that_was_cut_short_can_be_decoded_by_hand(index: int) -> None:
+    """What `decode --lenient` makes of it: the same records as of the whole packet."""
+    outcomes = TELTONIKA.decode(ROWS[index].data, "123456789012345", {}, DeviceSettings())
+    assert [outcome.signal for outcome in outcomes if isinstance(outcome, Decoded)] == signals_of(ROWS[index])
 
 
 def test_identity_and_keep_alive() -> None:

@@ -47,7 +47,7 @@ class Refused(msgspec.Struct, frozen=True):
     reason: Reason
     sample: bytes  # the first bytes of what was refused, at most limits.REFUSED_SAMPLE_BYTES_MAX
     recoverable: bool
-    frame: Frame | None = None  # set for a wrong checksum only: the message as it would have been (lenient decoding)
+    frame: Frame | None = None  # a wrong checksum, or a message cut short: what can still be tried (lenient decoding)
 
 
 Event: TypeAlias = Identified | Frame | Reply | Refused

@@ -56,8 +56,9 @@ class TeltonikaSession:
     def end(self) -> Iterator[Event]:
         """The peer has closed its side: what is not complete never will be."""
         if not self._closed and len(self._buffer):
-            sample = self._buffer.peek(min(len(self._buffer), limits.REFUSED_SAMPLE_BYTES_MAX)) or b""
-            yield self._refused(Reason.TRUNCATED, sample)
+            rest = self._buffer.peek(min(len(self._buffer), limits.FRAME_BYTES_MAX)) or b""
+            is_packet = rest.startswith(PREAMBLE) and len(rest) > HEADER_BYTES + DATA_BYTES_MIN
+            yield self._refused(Reason.TRUNCATED, rest, Frame(rest) if is_packet else None)
         self._closed = True
 
     def _next(self) -> Event | None:
@@ -101,10 +102,10 @@ class TeltonikaSession:
         raw = self._buffer.take(HEADER_BYTES + data_bytes + CHECKSUM_BYTES)
         return None if raw is None else checked(raw)
 
-    def _refused(self, reason: Reason, sample: bytes) -> Refused:
+    def _refused(self, reason: Reason, sample: bytes, frame: Frame | None = None) -> Refused:
         self._closed = True
         self._buffer.discard(len(self._buffer))
-        return Refused(reason, sample[: limits.REFUSED_SAMPLE_BYTES_MAX], recoverable=False)
+        return Refused(reason, sample[: limits.REFUSED_SAMPLE_BYTES_MAX], recoverable=False, frame=frame)
 
 
 def checked(raw: bytes) -> Frame | Refused:

@@ -74,7 +74,7 @@ def decode_frame(frame: bytes) -> list[Outcome]:
     """The records of a whole frame."""
     size = len(frame) - HEADER_BYTES - CHECKSUM_BYTES
     if size < DATA_BYTES_MIN or int.from_bytes(frame[4:HEADER_BYTES]) != size:
-        return [Undecodable(Reason.BAD_FORMAT, "the length does not fit", frame)]
+        return cut_short(frame) or [Undecodable(Reason.BAD_FORMAT, "the length does not fit", frame)]
     data = frame[HEADER_BYTES:-CHECKSUM_BYTES]
     codec, count, again = data[0], data[1], data[-1]
     if codec not in READERS and codec not in MESSAGE_CODECS:
@@ -92,6 +92,21 @@ def decode_frame(frame: bytes) -> list[Outcome]:
     first = attempts[0]
     rest = data[first.end : -1] or data  # records may be missing where no bytes are left
     return [*first.outcomes, Undecodable(Reason.BAD_FORMAT, first.fault or "", rest)]
+
+
+def cut_short(frame: bytes) -> list[Outcome]:
+    """The records of a frame whose length is wrong, if they are whole and only the checksum may be missing; else none.
+
+    Such a frame is refused by the session, so it never comes from a journal: somebody looks at a message by hand.
+    """
+    data = frame[HEADER_BYTES:]
+    codec, count = (data[0], data[1]) if len(data) >= DATA_BYTES_MIN else (0, 0)
+    for reader in READERS.get(codec, ()):
+        attempt = read_records(data, count, reader)
+        rest = data[attempt.end :]
+        if count == len(attempt.outcomes) and rest[:1] == bytes([count]) and len(rest) <= 1 + CHECKSUM_BYTES:
+            return attempt.outcomes
+    return []
 
 
 # Records with a position
