@@ -58,12 +58,14 @@ class Feed:
         journal = uuid.uuid4()
         return cls(await journals.register(connection, journal, "tests", directory, 1), journal)
 
-    async def write(self, connection: Connection, *frames: FrameEntry) -> Written:
+    async def write(
+        self, connection: Connection, *frames: FrameEntry, protocols: Mapping[str, TrackerProtocol] = PROTOCOLS
+    ) -> Written:
         """Ingest these frames in one transaction, or in that of the caller."""
         numbers = {entry.device_number for entry in frames}
         devices = await registry.resolve(connection, numbers, register_unknown=False)
         rows = [
-            triage(seq, entry, devices[entry.device_number], PROTOCOLS.get(entry.protocol))
+            triage(seq, entry, devices[entry.device_number], protocols.get(entry.protocol))
             for seq, entry in enumerate(frames, self.last_seq + 1)
         ]
         if not connection.is_in_transaction():

@@ -96,7 +96,7 @@ def prepare_directories(settings: Settings) -> None:
     """
     try:
         if not settings.data.exists():
-            settings.data.mkdir(parents=True)
+            _make_durable(settings.data)
             settings.data.chmod(0o711)
         for directory in (settings.journal_root, settings.evidence_root, settings.run_root):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -105,3 +105,15 @@ def prepare_directories(settings: Settings) -> None:
             f"the data directory {settings.data} cannot be used: {error.strerror or error}",
             hint="Choose another with --data, or make it writable for this user.",
         ) from error
+
+
+def _make_durable(directory: Path) -> None:
+    """Make a directory with its parents, each name synced: the journal's own syncs begin below it."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        parent = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import struct
+import zlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -187,6 +189,30 @@ async def test_a_vanished_journal_is_named_with_its_missing_range(
     assert finding is not None
     assert finding["kind"] == "journal_vanished"
     assert "entries 5..10" in finding["detail"]
+
+
+async def test_a_journal_of_a_newer_version_is_named_and_left_alone(
+    settings: Settings, connection: Connection, start_service: Callable[[], Service]
+) -> None:
+    writer = await write_journal(settings.journal_root, range(10))
+    ((_, path, size),) = segments(FS, writer.directory)
+    newer_version(path)
+    start_service()
+    await wait_until_async(lambda: _is(connection.fetchval("SELECT count(*) FROM finding"), 1))
+    assert await connection.fetchval("SELECT kind FROM finding") == "journal_unreadable"
+    assert await connection.fetchval("SELECT seq FROM cursor") == 0, "nothing of it is passed over"
+    assert segments(FS, writer.directory) == [(1, path, size)]
+
+
+def newer_version(path: Path) -> None:
+    """Give a segment's header, in both its copies, a version that nobody knows yet, with right checksums."""
+    block = bytearray(path.read_bytes()[:4096])
+    for copy in (0, 2048):
+        (length,) = struct.unpack_from(">H", block, copy + 10)
+        struct.pack_into(">H", block, copy + 8, 99)
+        struct.pack_into(">I", block, copy + length - 4, zlib.crc32(bytes(block[copy : copy + length - 4])))
+    with path.open("r+b") as file:
+        file.write(block)
 
 
 async def test_segments_go_only_when_the_database_has_them_and_they_are_old(

@@ -10,7 +10,7 @@ import pytest
 
 from signalkeep import limits
 from signalkeep.ingest.release import Released, release
-from signalkeep.model import Context, Decoded, DeviceSettings, Flag, Outcome, Reason, Signal
+from signalkeep.model import Context, Decoded, DeviceSettings, Flag, Outcome, Reason, Signal, Undecodable
 from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.store import registry, sql
 from signalkeep.store.postgres import Connection, Row
@@ -194,6 +194,49 @@ async def test_a_decoder_that_slices_otherwise_releases_nothing_and_says_so(conn
     assert "reads the frame differently" in row["detail"]
     assert (row["state"], row["reason"], row["attempts"]) == ("open", "unknown_device", 1)
     assert (await run(connection)).released == 1, "and with the decoder of before it can go"
+
+
+async def test_what_could_not_be_read_is_replaced_by_what_a_newer_decoder_finds_in_it(connection: Connection) -> None:
+    feed = await Feed.open(connection)
+    await add(connection)
+    await feed.write(connection, frame(b"no JSON at all"), event())
+    result = await run(connection, protocols={"json": Otherwise()})
+    assert result == Released(replaced=1)
+    assert [row["state"] for row in await quarantined(connection)] == ["replaced"]
+    found = await signals(connection)
+    assert [(row["seq"], row["record_no"]) for row in found] == [(1, 0), (1, 1), (2, 0)]
+    ledger = await connection.fetchrow("SELECT * FROM ledger")
+    assert ledger is not None
+    assert (ledger["records"], ledger["stored"], ledger["quarantined"], ledger["replaced"]) == (4, 3, 1, 1)
+    await assert_sums(connection)
+    assert await run(connection, protocols={"json": Otherwise()}) == Released(), "once"
+
+
+async def test_a_replacement_stores_nothing_twice(connection: Connection) -> None:
+    """A re-send that the newer decoder has ingested already, and two rows of one frame."""
+    feed = await Feed.open(connection)
+    await add(connection)
+    await feed.write(connection, frame(b"no JSON at all"))
+    later = await Feed.open(connection)
+    await later.write(connection, frame(b"no JSON at all"), protocols={"json": Otherwise()})
+    assert await run(connection, protocols={"json": Otherwise()}) == Released(replaced=1)
+    assert len(await signals(connection)) == 2
+    await assert_sums(connection)
+
+
+async def test_what_a_newer_decoder_cannot_read_either_stays_once(connection: Connection) -> None:
+    class StillNot(ToyProtocol):
+        def decode(self, frame: bytes, device_number: str, context: Context, settings: DeviceSettings) -> list[Outcome]:
+            return [Undecodable(Reason.BAD_VALUE, "still not", frame[3:])]
+
+    await add(connection)
+    await (await Feed.open(connection)).write(connection, frame(b"no JSON at all"))
+    assert await run(connection, protocols={"json": StillNot()}) == Released(replaced=1)
+    assert [row["state"] for row in await quarantined(connection)] == ["replaced", "open"]
+    assert await run(connection, protocols={"json": StillNot()}) == Released(
+        still_quarantined=1, reasons={"bad_value": 1}
+    )
+    await assert_sums(connection)
 
 
 async def test_the_reason_of_now_replaces_the_one_of_then(connection: Connection) -> None:

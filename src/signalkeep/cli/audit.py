@@ -112,7 +112,7 @@ def _show(report: Report, verdict: OracleVerdict | None, *, ok: bool) -> None:
     out.print(
         f"records {totals['records']} = stored {totals['stored']} + duplicate {totals['duplicate']} "
         f"+ quarantined {totals['quarantined']}; out of quarantine: released {totals['released']}, "
-        f"already stored {totals['released_duplicate']}, discarded {totals['discarded']}"
+        f"already stored {totals['released_duplicate']}, discarded {totals['discarded']}, replaced {totals['replaced']}"
     )
     if verdict is not None:
         out.print(

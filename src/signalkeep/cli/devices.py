@@ -245,6 +245,8 @@ def released_words(released: Released) -> str:
         parts.append(f"{records_words(released.released)} released from quarantine")
     if released.already_stored:
         parts.append(f"{records_words(released.already_stored)} stored already, closed")
+    if released.replaced:
+        parts.append(f"{records_words(released.replaced)} read anew and replaced")
     if released.still_quarantined:
         parts.append(f"{records_words(released.still_quarantined)} not released ({by_reason(released.reasons)})")
     return "; ".join(parts)

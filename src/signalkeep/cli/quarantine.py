@@ -52,6 +52,7 @@ class State(StrEnum):
     OPEN = "open"
     RELEASED = "released"
     DISCARDED = "discarded"
+    REPLACED = "replaced"
     ALL = "all"
 
 
@@ -77,7 +78,7 @@ MEANINGS: Final[dict[Reason, tuple[str, str]]] = {
         "Compare the raw bytes with the device's manual; perhaps its firmware speaks a dialect.",
     ),
     Reason.BAD_VALUE: (
-        "A value cannot be: a latitude of 91 degrees, a number that is not finite, text beyond its limit.",
+        "A value cannot be: a latitude that is text, a number that is not finite, text beyond its limit.",
         "Look at the device. If the value is right and our reading wrong, please report it.",
     ),
     Reason.COUNT_MISMATCH: (
@@ -211,7 +212,7 @@ def release_(
         return released, await quarantine.states(connection, selection.ids)
 
     released, states = with_database(data, config_file, work, application="signalkeep quarantine")
-    not_done = [row_id for row_id in selection.ids if states.get(row_id) != "released"]
+    not_done = [row_id for row_id in selection.ids if states.get(row_id) not in {"released", "replaced"}]
     if as_json:
         print_json({**msgspec.to_builtins(released), "not_done": not_done})
     else:

@@ -104,6 +104,8 @@ class JournalDriver:
                 note_at = now + limits.PROGRESS_NOTE_S
             if items:
                 continue
+            if self._reader.refused:
+                return await self._refused(connection, journal_id)
             if self._reader.finished:
                 return await self._ended(connection, journal_id)
             await self._pause(wait_s)
@@ -145,6 +147,12 @@ class JournalDriver:
                 "nothing is missing in the database, but this range cannot be replayed",
             )
         log.info("journal is in the database", journal=journal_id, entries=durable_seq)
+        return True
+
+    async def _refused(self, connection: Connection, journal_id: int) -> bool:
+        """A newer version's journal: nothing of it is lost, but it takes that version to read it."""
+        log.error("journal cannot be read by this version", journal=journal_id, reason=self._reader.refused)
+        await journals.add_finding(connection, "journal_unreadable", f"journal {journal_id}", self._reader.refused)
         return True
 
     async def _pause(self, seconds: float) -> None:

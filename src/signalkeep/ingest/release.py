@@ -1,7 +1,9 @@
 """Release: records that wait in quarantine are judged again and become signals where nothing is against it now.
 
 Judged is what was kept: the whole frame with its envelope, by the same triage and under the registry as it is now. A
-record is taken only if the decoder still cuts it out of the frame with the same bytes. Each batch is one transaction
+record that the decoder still cuts out of the frame with the same bytes is released. One that could not be decoded and
+that a newer decoder cuts otherwise is replaced: the frame is written again as it is read now, record keys keep what is
+stored already from doubling, and the old row is closed. Each batch is one transaction
 under the locks of its devices: rows, ledger and audit log change together, and a re-send of the same record that is
 ingested at the same moment waits for it, or has been waited for.
 
@@ -12,7 +14,7 @@ was released until then stays released.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -20,22 +22,58 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.errors import EnvironmentFault
-from signalkeep.ingest.triage import EPOCH, reject, triage
+from signalkeep.ingest.triage import EPOCH, detail_of, triage
 from signalkeep.journal.record import FrameEntry
+from signalkeep.model import Reason
 from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.store import quarantine
 from signalkeep.store.partitions import ensure_partitions
 from signalkeep.store.postgres import Connection, Fault, Row, classify, sqlstate
 from signalkeep.store.quarantine import ChangedMeanwhile, Selection
 from signalkeep.store.registry import log_action
-from signalkeep.store.release import ReleaseItem, note_failed, release_rows
+from signalkeep.store.release import ReleaseItem, close_replaced, note_failed, release_rows
 from signalkeep.store.rows import Device, FrameRows
+from signalkeep.store.writer import write_again
 
 Left: TypeAlias = tuple[int, str, str]
 """A row that stays: its id, and the reason and detail that it has from now on."""
 
 MICROSECOND = timedelta(microseconds=1)
 OTHERWISE = "this version reads the frame differently: the record is not in it as it was quarantined; it was "
+UNREAD = frozenset(
+    {Reason.BAD_FORMAT, Reason.BAD_VALUE, Reason.COUNT_MISMATCH, Reason.UNSUPPORTED, Reason.DECODER_ERROR}
+)  # reasons of the decoder: nothing was read of such a record, so its place among others proves nothing
+
+
+class Replacement(msgspec.Struct, frozen=True):
+    """An open row, and its frame as it is read now."""
+
+    id: int
+    journal_id: int
+    rows: FrameRows
+
+
+class Verdicts(msgspec.Struct):
+    """What shall become of the rows of a batch."""
+
+    items: list[ReleaseItem] = msgspec.field(default_factory=list)
+    replaced: list[Replacement] = msgspec.field(default_factory=list)
+    left: list[Left] = msgspec.field(default_factory=list)
+
+    @property
+    def months(self) -> set[tuple[int, int]]:
+        """Of all signals that may be written."""
+        rows = [item.row for item in self.items]
+        rows += [row for replacement in self.replaced for row in replacement.rows.signals]
+        return {(row.wire_time.year, row.wire_time.month) for row in rows}
+
+    def still_open(self, ids: set[int]) -> Verdicts:
+        """Without those that somebody else has closed meanwhile."""
+        return Verdicts(
+            [item for item in self.items if item.id in ids],
+            [replacement for replacement in self.replaced if replacement.id in ids],
+            [left for left in self.left if left[0] in ids],
+        )
 
 
 class Released(msgspec.Struct):
@@ -43,6 +81,7 @@ class Released(msgspec.Struct):
 
     released: int = 0
     already_stored: int = 0  # closed, too: the record had reached `signal` another way
+    replaced: int = 0  # closed: other records of the same frame were ingested in their place
     still_quarantined: int = 0
     reasons: dict[str, int] = msgspec.field(default_factory=dict)  # of those that stay
 
@@ -94,12 +133,10 @@ class _Releaser:
         """Release what may go, in one transaction, or in several if the database rejects a value."""
         for tries_left in reversed(range(limits.WRITE_TRIES_MAX)):
             devices = await quarantine.devices_of(self._connection, rows)
-            items, left = self._judge(rows, frames, devices)
-            await ensure_partitions(
-                self._connection, {(item.row.wire_time.year, item.row.wire_time.month) for item in items}
-            )
+            verdicts = self._judge(rows, frames, devices)
+            await ensure_partitions(self._connection, verdicts.months)
             try:
-                await self._write(items, left, devices)
+                await self._write(verdicts, devices)
             except ChangedMeanwhile:
                 continue
             except Exception as error:
@@ -110,8 +147,8 @@ class _Releaser:
                         middle = len(rows) // 2
                         await self.settle(rows[:middle], frames)
                         await self.settle(rows[middle:], frames)
-                    case Fault.DATA if items:
-                        await self._write([], [_rejected(items[0], error)], devices)
+                    case Fault.DATA if verdicts.items or verdicts.replaced:
+                        await self._write(Verdicts(left=[_rejected(rows[0], error)]), devices)
                     case _:
                         raise
             return
@@ -119,23 +156,22 @@ class _Releaser:
             "registry entries changed all the time while records were released", hint="Try again when that is over."
         )
 
-    def _judge(
-        self, rows: Sequence[Row], frames: Mapping[int, Row], devices: Mapping[int, Device]
-    ) -> tuple[list[ReleaseItem], list[Left]]:
+    def _judge(self, rows: Sequence[Row], frames: Mapping[int, Row], devices: Mapping[int, Device]) -> Verdicts:
         """What triage says of each row now; each frame is decoded once."""
         judged: dict[int, list[FrameRows]] = {}
-        items: list[ReleaseItem] = []
-        left: list[Left] = []
+        verdicts = Verdicts()
         for row in rows:
             frame_id = row["frame_id"]
             if frame_id not in judged:
                 judged[frame_id] = self._triage(frames[frame_id], devices[row["device_id"]])
             verdict = _verdict(row, judged[frame_id])
             if isinstance(verdict, ReleaseItem):
-                items.append(verdict)
+                verdicts.items.append(verdict)
+            elif isinstance(verdict, Replacement):
+                verdicts.replaced.append(verdict)
             else:
-                left.append(verdict)
-        return items, left
+                verdicts.left.append(verdict)
+        return verdicts
 
     def _triage(self, kept: Row, device: Device) -> list[FrameRows]:
         """The frame as the rules see it, and then, if forced, without those of policy."""
@@ -153,37 +189,47 @@ class _Releaser:
             for forced in ([False, True] if self._forced else [False])
         ]
 
-    async def _write(self, items: Iterable[ReleaseItem], left: Iterable[Left], devices: Mapping[int, Device]) -> None:
+    async def _write(self, verdicts: Verdicts, devices: Mapping[int, Device]) -> None:
         """One transaction; what somebody else has closed meanwhile is passed over."""
-        items, left = list(items), list(left)
         async with self._connection.transaction():
-            ids = [item.id for item in items] + [row_id for row_id, _, _ in left]
-            still_open = await quarantine.lock(self._connection, devices, ids)
-            items = [item for item in items if item.id in still_open]
-            left = [row for row in left if row[0] in still_open]
-            stored = await release_rows(self._connection, items, closed_by=self._closed_by)
-            await note_failed(self._connection, left)
-            if items:
+            ids = [item.id for item in verdicts.items] + [row_id for row_id, _, _ in verdicts.left]
+            ids += [replacement.id for replacement in verdicts.replaced]
+            verdicts = verdicts.still_open(await quarantine.lock(self._connection, devices, ids))
+            stored = await release_rows(self._connection, verdicts.items, closed_by=self._closed_by)
+            await self._replace(verdicts.replaced)
+            await note_failed(self._connection, verdicts.left)
+            if verdicts.items or verdicts.replaced:
                 detail = {
                     "released": stored,
-                    "already_stored": len(items) - stored,
-                    "first_id": items[0].id,
-                    "last_id": items[-1].id,
+                    "already_stored": len(verdicts.items) - stored,
+                    "replaced": len(verdicts.replaced) or None,
+                    "first_id": min(ids),
+                    "last_id": max(ids),
                     "forced": self._forced or None,
                 }
                 await log_action(
                     self._connection, self._closed_by, "quarantine.release", self._selection.words(), detail
                 )
         self.result.released += stored
-        self.result.already_stored += len(items) - stored
-        self.result.still_quarantined += len(left)
-        for _, reason, _ in left:
+        self.result.already_stored += len(verdicts.items) - stored
+        self.result.replaced += len(verdicts.replaced)
+        self.result.still_quarantined += len(verdicts.left)
+        for _, reason, _ in verdicts.left:
             self.result.reasons[reason] = self.result.reasons.get(reason, 0) + 1
 
+    async def _replace(self, replaced: Sequence[Replacement]) -> None:
+        """Write each frame again, once, and close the rows that it replaces. After the releases of the same batch."""
+        frames: dict[int, dict[int, FrameRows]] = {}
+        for replacement in replaced:
+            frames.setdefault(replacement.journal_id, {})[replacement.rows.seq] = replacement.rows
+        for journal_id, by_seq in frames.items():
+            await write_again(self._connection, journal_id, list(by_seq.values()))
+        await close_replaced(self._connection, [replacement.id for replacement in replaced], closed_by=self._closed_by)
 
-def _verdict(row: Row, judged: Sequence[FrameRows]) -> ReleaseItem | Left:
+
+def _verdict(row: Row, judged: Sequence[FrameRows]) -> ReleaseItem | Replacement | Left:
     """The first judgement that lets the record go, else what the last one has against it."""
-    left: Left = (row["id"], row["reason"], OTHERWISE + row["reason"])
+    left: Left | None = None
     for rows in judged:
         for signal in rows.signals:
             if (signal.record_no, signal.digest) == (row["record_no"], row["digest"]):
@@ -191,10 +237,10 @@ def _verdict(row: Row, judged: Sequence[FrameRows]) -> ReleaseItem | Left:
         for quarantined in rows.quarantined:
             if (quarantined.record_no, quarantined.digest) == (row["record_no"], row["digest"]):
                 left = (row["id"], quarantined.reason.value, quarantined.detail)
-    return left
+    if left is None and row["reason"] in UNREAD:
+        return Replacement(row["id"], row["journal_id"], judged[-1])
+    return left or (row["id"], row["reason"], OTHERWISE + row["reason"])
 
 
-def _rejected(item: ReleaseItem, error: Exception) -> Left:
-    reject(item.rows, item.row.record_no, sqlstate(error), str(error))
-    rejected = item.rows.quarantined[-1]
-    return item.id, rejected.reason.value, rejected.detail
+def _rejected(row: Row, error: Exception) -> Left:
+    return row["id"], Reason.DATABASE_REJECTED.value, detail_of(f"{sqlstate(error)} {error}")

@@ -51,9 +51,8 @@ def triage(
             )
         else:
             reason, detail = verdict
-            detail = _printable(detail)[:DETAIL_CHARS_MAX]
             rows.quarantined.append(
-                QuarantineRow(record_no, key.wire_time, key.digest, reason, detail, outcome.raw_record)
+                QuarantineRow(record_no, key.wire_time, key.digest, reason, detail_of(detail), outcome.raw_record)
             )
     return rows
 
@@ -73,7 +72,7 @@ def reject(rows: FrameRows, record_no: int, sqlstate: str, detail: str) -> None:
     """Move a record that the database would not take from `signals` to `quarantined`."""
     row = next(row for row in rows.signals if row.record_no == record_no)
     rows.signals.remove(row)
-    text = _printable(f"{sqlstate} {detail}")[:DETAIL_CHARS_MAX]
+    text = detail_of(f"{sqlstate} {detail}")
     rows.quarantined.append(
         QuarantineRow(record_no, row.wire_time, row.digest, Reason.DATABASE_REJECTED, text, row.raw_record)
     )
@@ -112,5 +111,6 @@ def _verdict(
     return None
 
 
-def _printable(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")
+def detail_of(text: str) -> str:
+    """A detail as it is stored: printable ASCII of bounded length, whatever a device or a library has put into it."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")[:DETAIL_CHARS_MAX]

@@ -189,8 +189,9 @@ class Audit:
         for row in await queries.ask(self._connection, queries.QUARANTINE_OFF):
             detail = (
                 f"the ledger has {row['expected']} quarantined ({row['released_expected']} released, "
-                f"{row['discarded_expected']} discarded), the table {row['found']} "
-                f"({row['released']} released, {row['discarded']} discarded)"
+                f"{row['discarded_expected']} discarded, {row['replaced_expected']} replaced), "
+                f"the table {row['found']} ({row['released']} released, {row['discarded']} discarded, "
+                f"{row['replaced']} replaced)"
             )
             self._find("quarantine_rows", self._line(row), detail + await self._name_rows(row))
         for row in await queries.ask(self._connection, queries.IN_BOTH):

@@ -23,7 +23,7 @@ SELECT coalesce(sum(records), 0)::bigint AS records, coalesce(sum(stored), 0)::b
        coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(quarantined), 0)::bigint AS quarantined,
        coalesce(sum(released), 0)::bigint AS released,
        coalesce(sum(released_duplicate), 0)::bigint AS released_duplicate,
-       coalesce(sum(discarded), 0)::bigint AS discarded
+       coalesce(sum(discarded), 0)::bigint AS discarded, coalesce(sum(replaced), 0)::bigint AS replaced
 FROM ledger
 """
 
@@ -50,15 +50,18 @@ QUARANTINE_OFF: Final = """
 WITH there AS (
     SELECT journal_id, device_id, count(*) AS n, count(*) FILTER (WHERE state = 'open') AS open,
            count(*) FILTER (WHERE state = 'released') AS released,
-           count(*) FILTER (WHERE state = 'discarded') AS discarded
+           count(*) FILTER (WHERE state = 'discarded') AS discarded,
+           count(*) FILTER (WHERE state = 'replaced') AS replaced
     FROM quarantine GROUP BY journal_id, device_id
 )
 SELECT journal_id, device_id, d.device_number, coalesce(l.quarantined, 0) AS expected, coalesce(t.n, 0) AS found,
        coalesce(l.released + l.released_duplicate, 0) AS released_expected, coalesce(t.released, 0) AS released,
-       coalesce(l.discarded, 0) AS discarded_expected, coalesce(t.discarded, 0) AS discarded
+       coalesce(l.discarded, 0) AS discarded_expected, coalesce(t.discarded, 0) AS discarded,
+       coalesce(l.replaced, 0) AS replaced_expected, coalesce(t.replaced, 0) AS replaced
 FROM ledger l FULL JOIN there t USING (journal_id, device_id) JOIN device d ON d.id = device_id
 WHERE coalesce(l.quarantined, 0) <> coalesce(t.n, 0) OR coalesce(l.discarded, 0) <> coalesce(t.discarded, 0)
    OR coalesce(l.released + l.released_duplicate, 0) <> coalesce(t.released, 0)
+   OR coalesce(l.replaced, 0) <> coalesce(t.replaced, 0)
 ORDER BY journal_id, device_id
 """
 
@@ -67,7 +70,7 @@ COUNTERS_OFF: Final = """
 WITH sums AS (
     SELECT device_id, sum(records) AS records, sum(stored) AS stored, sum(duplicate) AS duplicate,
            sum(quarantined) AS quarantined,
-           sum(quarantined - released - released_duplicate - discarded) AS quarantine_open
+           sum(quarantined - released - released_duplicate - discarded - replaced) AS quarantine_open
     FROM ledger GROUP BY device_id
 )
 SELECT d.device_number, s.records, s.stored, s.duplicate, s.quarantined, s.quarantine_open

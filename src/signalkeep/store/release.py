@@ -1,4 +1,4 @@
-"""Out of quarantine: release and discard, each with its ledger entry in the same transaction as its effect.
+"""Out of quarantine: release, discard and replacement, each with its ledger entry in the transaction of its effect.
 
 A released record becomes a signal under the provenance it always had. If the record is stored already, the release
 only closes the quarantine row. The callers hold the device's lock (`device_state`), so a re-send that is ingested at
@@ -29,9 +29,9 @@ RETURNING journal_id, device_id
 BOOK: Final = """
 UPDATE ledger l SET
     released = l.released + b.released, released_duplicate = l.released_duplicate + b.released_duplicate,
-    discarded = l.discarded + b.discarded, key_xor = l.key_xor # b.key_xor
-FROM unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-    AS b (journal_id, device_id, released, released_duplicate, discarded, key_xor)
+    discarded = l.discarded + b.discarded, replaced = l.replaced + b.replaced, key_xor = l.key_xor # b.key_xor
+FROM unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS b (journal_id, device_id, released, released_duplicate, discarded, replaced, key_xor)
 WHERE (l.journal_id, l.device_id) = (b.journal_id, b.device_id)
 """
 
@@ -92,17 +92,26 @@ async def release_rows(connection: Connection, items: list[ReleaseItem], *, clos
     for closed in await connection.fetch(CLOSE, [item.id for item in items], "released", closed_by, 1):
         bookings[closed["journal_id"], closed["device_id"]].closed += 1
     assert sum(booking.closed for booking in bookings.values()) == len(items), "released under the device's lock"
-    await _book(connection, bookings, discarded=False)
+    await _book(connection, bookings, "released")
     await move_positions(connection, ((item.rows, item.row) for item in items))
     return sum(booking.stored for booking in bookings.values())
 
 
 async def discard_rows(connection: Connection, ids: list[int], *, closed_by: str) -> int:
     """Close open rows as discarded; their raw bytes stay. Returns how many. In the caller's transaction."""
+    return await _close(connection, ids, "discarded", closed_by)
+
+
+async def close_replaced(connection: Connection, ids: list[int], *, closed_by: str) -> int:
+    """Close open rows whose frame has just been written again as other records. In the caller's transaction."""
+    return await _close(connection, ids, "replaced", closed_by)
+
+
+async def _close(connection: Connection, ids: list[int], state: str, closed_by: str) -> int:
     bookings: dict[tuple[int, int], _Booking] = defaultdict(_Booking)
-    for closed in await connection.fetch(CLOSE, ids, "discarded", closed_by, 0):
+    for closed in await connection.fetch(CLOSE, ids, state, closed_by, 0):
         bookings[closed["journal_id"], closed["device_id"]].closed += 1
-    await _book(connection, bookings, discarded=True)
+    await _book(connection, bookings, state)
     return sum(booking.closed for booking in bookings.values())
 
 
@@ -113,14 +122,15 @@ async def note_failed(connection: Connection, failed: Iterable[tuple[int, str, s
         await connection.execute(NOTE_FAILED, *zip(*values, strict=True))
 
 
-async def _book(connection: Connection, bookings: dict[tuple[int, int], _Booking], *, discarded: bool) -> None:
+async def _book(connection: Connection, bookings: dict[tuple[int, int], _Booking], state: str) -> None:
     values = [
         (
             journal_id,
             device_id,
-            0 if discarded else booking.stored,
-            0 if discarded else booking.closed - booking.stored,
-            booking.closed if discarded else 0,
+            booking.stored,
+            booking.closed - booking.stored if state == "released" else 0,
+            booking.closed if state == "discarded" else 0,
+            booking.closed if state == "replaced" else 0,
             booking.key_xor,
         )
         for (journal_id, device_id), booking in sorted(bookings.items())

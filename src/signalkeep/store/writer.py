@@ -68,18 +68,39 @@ async def _write(connection: Connection, batch: IngestBatch) -> Written:
     with_quarantine = await _lock_devices(connection, batch)
     counts: dict[int, Counts] = defaultdict(Counts)
     for rows in batch.frames:
-        count = counts[rows.device.id]
-        count.frames += 1
-        count.records += len(rows.signals) + len(rows.quarantined)
-    candidates = [_Candidate(rows, row) for rows in batch.frames for row in rows.signals]
+        counts[rows.device.id].frames += 1
+    written = await _write_frames(connection, batch.journal_id, batch.frames, with_quarantine, counts)
+    await _note_other_entries(connection, batch)
+    return written
+
+
+async def write_again(connection: Connection, journal_id: int, frames: list[FrameRows]) -> Written:
+    """The records of frames that were kept whole, as they are read now, under the provenance that they always had.
+
+    In the caller's transaction, which holds the devices' locks. No cursor is concerned: the frames were counted before.
+    """
+    with_quarantine = {rows.device.id for rows in frames}
+    return await _write_frames(connection, journal_id, frames, with_quarantine, defaultdict(Counts))
+
+
+async def _write_frames(
+    connection: Connection,
+    journal_id: int,
+    frames: list[FrameRows],
+    with_quarantine: set[int],
+    counts: dict[int, Counts],
+) -> Written:
+    """Every record to its place, and all that counts it."""
+    for rows in frames:
+        counts[rows.device.id].records += len(rows.signals) + len(rows.quarantined)
+    candidates = [_Candidate(rows, row) for rows in frames for row in rows.signals]
     candidates = await _settle_quarantined(connection, candidates, with_quarantine)
-    await _insert_signals(connection, batch.journal_id, candidates, counts)
-    await _insert_quarantine(connection, batch, counts)
+    await _insert_signals(connection, journal_id, candidates, counts)
+    await _insert_quarantine(connection, journal_id, frames, counts)
     for count in counts.values():
         count.duplicate = count.records - count.stored - count.quarantined
-    await add_to_ledger(connection, batch.journal_id, counts)
-    await update_device_state(connection, batch.frames, counts)
-    await _note_other_entries(connection, batch)
+    await add_to_ledger(connection, journal_id, counts)
+    await update_device_state(connection, frames, counts)
     return Written(
         records=sum(count.records for count in counts.values()),
         stored=sum(count.stored for count in counts.values()),
@@ -160,9 +181,11 @@ async def _insert_signals(
         count.key_xor ^= row["key_xor"]
 
 
-async def _insert_quarantine(connection: Connection, batch: IngestBatch, counts: dict[int, Counts]) -> None:
+async def _insert_quarantine(
+    connection: Connection, journal_id: int, frames: list[FrameRows], counts: dict[int, Counts]
+) -> None:
     candidates: dict[Key, tuple[FrameRows, QuarantineRow]] = {}
-    for rows in batch.frames:
+    for rows in frames:
         for row in rows.quarantined:
             candidates.setdefault((rows.device.id, row.wire_time, row.digest), (rows, row))
     if not candidates:
@@ -171,17 +194,15 @@ async def _insert_quarantine(connection: Connection, batch: IngestBatch, counts:
         del candidates[found["device_id"], found["wire_time"], found["digest"]]
     if not candidates:
         return
-    frames = {rows.seq: rows for rows, _ in candidates.values()}
-    kept = await connection.fetch(
-        sql.KEEP_FRAMES, batch.journal_id, *zip(*map(_frame_values, frames.values()), strict=True)
-    )
+    to_keep = {rows.seq: rows for rows, _ in candidates.values()}
+    kept = await connection.fetch(sql.KEEP_FRAMES, journal_id, *zip(*map(_frame_values, to_keep.values()), strict=True))
     frame_ids = {row["seq"]: row["id"] for row in kept}
     values = []
     for rows, row in candidates.values():
         count = counts[rows.device.id]
         count.quarantined += 1
         values.append((frame_ids[rows.seq], rows.seq, rows.device.id, rows.received_at, *_quarantine_values(row)))
-    await connection.execute(sql.INSERT_QUARANTINE, batch.journal_id, *zip(*values, strict=True))
+    await connection.execute(sql.INSERT_QUARANTINE, journal_id, *zip(*values, strict=True))
 
 
 async def _note_other_entries(connection: Connection, batch: IngestBatch) -> None:

@@ -80,6 +80,7 @@ CREATE TABLE ledger (
     released            bigint NOT NULL DEFAULT 0,
     released_duplicate  bigint NOT NULL DEFAULT 0,
     discarded           bigint NOT NULL DEFAULT 0,
+    replaced            bigint NOT NULL DEFAULT 0,
     key_xor             bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (journal_id, device_id)
 );
@@ -93,6 +94,7 @@ COMMENT ON COLUMN ledger.quarantined IS 'of these, became a row in quarantine';
 COMMENT ON COLUMN ledger.released IS 'quarantine rows that later became a row in signal';
 COMMENT ON COLUMN ledger.released_duplicate IS 'quarantine rows that on release proved to be stored already';
 COMMENT ON COLUMN ledger.discarded IS 'quarantine rows that a person discarded';
+COMMENT ON COLUMN ledger.replaced IS 'quarantine rows whose frame a later decoder cut into other records, which were ingested in their place';
 COMMENT ON COLUMN ledger.key_xor IS 'exclusive or of the digests of all signal rows of this provenance: shows a row exchanged for another';
 
 CREATE TABLE device_state (
@@ -215,7 +217,7 @@ CREATE TABLE quarantine (
     reason          text NOT NULL,
     detail          text NOT NULL DEFAULT '',
     raw             bytea NOT NULL,
-    state           text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'released', 'discarded')),
+    state           text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'released', 'discarded', 'replaced')),
     attempts        integer NOT NULL DEFAULT 0,
     closed_at       timestamptz,
     closed_by       text,
@@ -234,7 +236,7 @@ COMMENT ON COLUMN quarantine.received_at IS 'when the gateway read it (UTC)';
 COMMENT ON COLUMN quarantine.reason IS 'why, one of the words in docs/reasons.md';
 COMMENT ON COLUMN quarantine.detail IS 'what was found, for people';
 COMMENT ON COLUMN quarantine.raw IS 'the record''s own bytes';
-COMMENT ON COLUMN quarantine.state IS 'open; released: became a signal or proved to be one; discarded: a person said so';
+COMMENT ON COLUMN quarantine.state IS 'open; released: became a signal or proved to be one; discarded: a person said so; replaced: see ledger.replaced';
 COMMENT ON COLUMN quarantine.attempts IS 'releases tried';
 COMMENT ON COLUMN quarantine.closed_at IS 'when it was released or discarded (UTC)';
 COMMENT ON COLUMN quarantine.closed_by IS 'who or what closed it';
