@@ -54,4 +54,4 @@ class AlreadyRunning(EnvironmentFault):
 
 
 class SyncFailed(SignalkeepError):
-    """fdatasync or fsync reported an error. It must never be retried (see docs/reliability.md)."""
+    """fdatasync or fsync reported an error. It must never be retried: the kernel may take the lost pages for clean."""
