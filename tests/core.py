@@ -47,12 +47,12 @@ class Core:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """`signalkeep run`, until it says that it runs."""
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "signalkeep", "run"], env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", "signalkeep", "run", *options], env=self.environment, stdout=log, stderr=log
             )
         process = self._process
 

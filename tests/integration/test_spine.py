@@ -155,3 +155,16 @@ def test_a_clean_stop_answers_what_it_took_and_starts_again_with_everything() ->
         report = core.json("audit")
         assert report["ok"]
         assert len(report["journals"]) == 2, "every start of a gateway opens a new journal"
+
+
+def test_the_demo_has_registered_units_driving_in_it() -> None:
+    core = Core()
+    try:
+        core.start("--demo")
+        core.wait_for_rows("SELECT count(*) FROM signal", 20)
+        assert core.sql("SELECT count(*) FROM quarantine") == [["0"]]
+        assert {role["role"] for role in core.json("status")["roles"]} >= {"fleet", "gateway", "ingest"}
+        assert core.stop() == 0
+        assert "Traceback" not in core.log_text()
+    finally:
+        core.close()

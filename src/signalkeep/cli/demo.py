@@ -19,7 +19,8 @@ from signalkeep.retry import Backoff
 from signalkeep.roles import RoleFile, stop_on_signals
 from signalkeep.simulate.fleet import Fleet, Plan
 from signalkeep.store import registry
-from signalkeep.store.postgres import connect, dsn_of
+from signalkeep.store.postgres import dsn_of
+from signalkeep.store.schema import connect_migrated
 
 SECONDS_PER_RECORD = 5.0
 
@@ -67,7 +68,9 @@ async def _register(settings: Settings, numbers: list[str], stop: asyncio.Event)
     backoff = Backoff()
     while not stop.is_set():
         try:
-            connection = await connect(dsn_of(settings), application="signalkeep demo", settings=settings.database)
+            connection = await connect_migrated(
+                dsn_of(settings), application="signalkeep demo", settings=settings.database
+            )
             try:
                 for number in numbers:
                     await registry.register(connection, number, name=f"demo {number[-4:]}", actor=getpass.getuser())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
-from signalkeep.errors import AlreadyRunning, DatabaseUnavailable, EnvironmentFault, SyncFailed
+from signalkeep.errors import AlreadyRunning, EnvironmentFault, SyncFailed
 from signalkeep.gateway.intake import Intake, Shut
 from signalkeep.gateway.policy import Caps, Policy
 from signalkeep.gateway.registry import RegistryFollower
@@ -25,8 +25,8 @@ from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import Reason
 from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.protocols.registry import PROTOCOLS
-from signalkeep.store.postgres import Connection, connect, dsn_of
-from signalkeep.store.schema import schema_version
+from signalkeep.store.postgres import Connection, dsn_of
+from signalkeep.store.schema import connect_migrated
 from signalkeep.telemetry import get_logger
 
 log = get_logger()
@@ -161,12 +161,9 @@ class GatewayService:
                 connection.give_up(Reason.TIME_OUT)
 
     async def _connect(self) -> Connection:
-        dsn = dsn_of(self._settings)
-        connection = await connect(dsn, application="signalkeep gateway", settings=self._settings.database)
-        if await schema_version(connection) is None:
-            await connection.close()
-            raise DatabaseUnavailable("the database has no schema yet", hint="Ingest or `signalkeep migrate` makes it.")
-        return connection
+        return await connect_migrated(
+            dsn_of(self._settings), application="signalkeep gateway", settings=self._settings.database
+        )
 
 
 def probe_ports(host: str, ports: dict[str, int]) -> None:

@@ -105,3 +105,12 @@ def _explain(dsn: str, error: BaseException) -> SignalkeepError:
     if code == "42501":
         return CallerError(message, hint="Let the user of the DSN create tables: make it the database's owner.")
     return DatabaseUnavailable(message, hint="Nothing was changed. Look at PostgreSQL's log, then try again.")
+
+
+async def connect_migrated(dsn: str, *, application: str, settings: DatabaseSettings) -> Connection:
+    """A connection to a database that has a schema; DatabaseUnavailable as long as nobody has made it."""
+    connection = await connect(dsn, application=application, settings=settings)
+    if await schema_version(connection) is None:
+        await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
+        raise DatabaseUnavailable("the database has no schema yet", hint="Ingest or `signalkeep migrate` makes it.")
+    return connection
