@@ -99,12 +99,15 @@ class Supervisor:
         backoff = Backoff(limits.RESTART_S_MIN, limits.RESTART_S_MAX)
         while not role.stopping:
             started_at = self._clock.monotonic()
-            role.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "signalkeep", *role.command, "--parent-fd", str(pipe_read)),
-                pass_fds=[pipe_read],
-                start_new_session=True,  # Ctrl-C is for us: we stop the roles in their order
-            )
-            role.last_exit = await role.process.wait()
+            try:
+                role.process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "signalkeep", *role.command, "--parent-fd", str(pipe_read)),
+                    pass_fds=[pipe_read],
+                    start_new_session=True,  # Ctrl-C is for us: we stop the roles in their order
+                )
+                role.last_exit = await role.process.wait()
+            except OSError as error:  # no memory or no process to be had just now
+                log.error("role cannot be started", name=role.name, error=str(error))
             if role.stopping:
                 return
             role.restarts += 1

@@ -29,7 +29,7 @@ START = datetime(2026, 5, 1, 11, tzinfo=UTC)
 
 
 class Words(ToyProtocol):
-    """Each blank-separated word is a record: seconds after START with an optional `:note`, or `bad`."""
+    """Each blank-separated word is a record: seconds after START with an optional `:note`, or `bad`. The note `nofix`: no fix."""
 
     def decode(self, frame: bytes, device_number: str, context: Context, settings: DeviceSettings) -> list[Outcome]:
         return [self._record(word, settings) for word in frame.decode().split()]
@@ -42,7 +42,7 @@ class Words(ToyProtocol):
         signal = Signal(
             wire_time=when,
             device_time=when,
-            fix_valid=True,
+            fix_valid=note != "nofix",
             latitude=int(seconds) / 100,
             longitude=1.0,
             attributes={"note": note, "model": settings.model},
@@ -150,6 +150,25 @@ async def test_a_resent_record_never_makes_a_second_row_however_it_is_regrouped(
     await sums_hold(connection)
 
 
+async def test_a_record_twice_in_one_frame_is_one_row(connection: Connection) -> None:
+    bench = await Bench(connection, rules=Rules()).open()
+    assert await bench.feed("1 1") == {"records": 2, "stored": 0, "duplicate": 1, "quarantined": 1}
+    await registry.register(connection, "1", actor="test")
+    assert await bench.feed("2 2 3") == {"records": 3, "stored": 2, "duplicate": 1, "quarantined": 0}
+    await sums_hold(connection)
+
+
+async def test_a_stored_record_that_may_no_longer_come_in_is_not_quarantined_beside_itself(
+    connection: Connection,
+) -> None:
+    bench = await Bench(connection).open()
+    await bench.feed("1")
+    await connection.execute("UPDATE device SET status = 'retired', revision = revision + 1")
+    assert await bench.feed("1 2") == {"records": 2, "stored": 0, "duplicate": 1, "quarantined": 1}
+    assert await bench.value("SELECT raw FROM quarantine") == b"2"
+    await sums_hold(connection)
+
+
 async def test_two_workers_with_the_same_range_write_it_once(connection: Connection, dsn: str) -> None:
     bench = await Bench(connection).open()
     async with connected(dsn) as second:
@@ -224,12 +243,16 @@ async def test_undecodable_records_are_kept_with_their_bytes_beside_stored_neigh
 
 
 async def poison(connection: Connection) -> None:
-    """A table that rejects one value, as a database may for reasons that no validation of ours foresees."""
+    """A table that rejects one value, as a database may for reasons that no validation of ours foresees.
+
+    At another value it runs out of disk: that says nothing against the record.
+    """
     await connection.execute(
         """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF NEW.attributes ->> 'note' = 'poison' THEN RAISE 'no' USING ERRCODE = '22023'; END IF;
+            IF NEW.attributes ->> 'note' = 'outage' THEN RAISE 'disk full' USING ERRCODE = '53100'; END IF;
             RETURN NEW;
         END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON signal FOR EACH ROW EXECUTE FUNCTION refuse();
@@ -250,7 +273,10 @@ async def test_a_rejected_record_is_bisected_out_and_its_neighbours_are_stored(c
     assert rows[0]["detail"].startswith("22023")
     assert await journals.cursors(connection, bench.journal_id) == [6]
     assert await bench.value("SELECT frames FROM cursor") == 5
-    assert await bench.value("SELECT count FROM refusal WHERE reason = 'checksum'") == 2
+    assert await bench.value("SELECT other_entries FROM cursor") == 1
+    await bench.feed(TallyEntry(at_us=1, counts={"checksum": 3, "oversized": 1}))
+    refusals = await connection.fetch("SELECT reason, count FROM refusal ORDER BY reason")
+    assert [tuple(row) for row in refusals] == [("checksum", 5), ("oversized", 1)]
     await sums_hold(connection)
 
 
@@ -263,6 +289,15 @@ async def test_an_error_of_the_environment_quarantines_nothing(connection: Conne
     await connection.execute("SET default_transaction_read_only = off")
     assert await bench.value("SELECT count(*) FROM quarantine") == 0
     assert await journals.cursors(connection, bench.journal_id) == [1]
+
+
+async def test_an_outage_while_a_rejected_record_is_searched_for_quarantines_nothing(connection: Connection) -> None:
+    bench = await Bench(connection).open()
+    await poison(connection)
+    with pytest.raises(Exception, match="disk full"):
+        await bench.feed("1:poison 2:outage")
+    assert await bench.value("SELECT count(*) FROM quarantine") == 0
+    assert await journals.cursors(connection, bench.journal_id) == [0]
 
 
 async def test_a_partition_that_was_dropped_is_made_again(connection: Connection) -> None:
@@ -293,6 +328,27 @@ async def test_a_lost_range_moves_the_cursor_and_is_named(connection: Connection
     assert "/kept/here" in finding["detail"]
 
 
+async def test_a_rejected_record_beside_lost_ranges_names_each_of_them_once(connection: Connection) -> None:
+    """Whatever is split for the sake of the database: every range that could not be read has its finding."""
+    bench = await Bench(connection).open()
+    await poison(connection)
+    texts = {1: "1", 4: "2:poison", 7: "3", 8: "4"}
+    chunks = [Chunk(seq, [frame(text)]) for seq, text in texts.items()]
+    lost = [Lost(2, 3, "corrupt", ""), Lost(5, 6, "missing", ""), Lost(9, 9, "undecodable", "")]
+    items = sorted([*chunks, *lost], key=lambda item: item.first_seq)
+    written = await bench.pipeline.ingest(items)
+    assert (written.stored, written.quarantined) == (3, 1)
+    assert await journals.cursors(connection, bench.journal_id) == [9]
+    assert await bench.value("SELECT (frames, lost) FROM cursor") == (4, 5)
+    found = await connection.fetch("SELECT subject, count FROM finding ORDER BY subject")
+    assert [(row["subject"].partition("entries ")[2], row["count"]) for row in found] == [
+        ("2..3", 1),
+        ("5..6", 1),
+        ("9..9", 1),
+    ]
+    await sums_hold(connection)
+
+
 async def test_lanes_have_cursors_of_their_own_and_a_half_done_range_is_finished(connection: Connection) -> None:
     bench = await Bench(connection, lanes=4).open()
     numbers = [str(number) for number in range(20)]
@@ -306,8 +362,9 @@ async def test_lanes_have_cursors_of_their_own_and_a_half_done_range_is_finished
 
 async def test_position_moves_forward_only_on_a_good_fix_and_never_into_the_future(connection: Connection) -> None:
     bench = await Bench(connection).open()
-    await bench.feed("100")
+    await bench.feed("100 60", "70")
     await bench.feed("50")
+    await bench.feed("150:nofix")
     assert await bench.value("SELECT latitude FROM device_state") == 1.0
     beyond = int((RECEIVED - START).total_seconds()) + 61
     await bench.feed(str(beyond))
@@ -318,5 +375,8 @@ async def test_position_moves_forward_only_on_a_good_fix_and_never_into_the_futu
 
 async def test_last_contact_follows_received_at(connection: Connection) -> None:
     bench = await Bench(connection).open()
-    await bench.feed(frame("1", received=RECEIVED), frame("2", received=RECEIVED - timedelta(hours=1)))
-    assert await bench.value("SELECT last_received_at FROM device_state") == RECEIVED
+    earlier = msgspec.structs.replace(frame("2", received=RECEIVED - timedelta(hours=1)), peer="192.0.2.1:1")
+    await bench.feed(frame("1"), earlier)
+    assert await bench.value("SELECT (last_received_at, last_peer) FROM device_state") == (RECEIVED, "127.0.0.1:1")
+    await bench.feed(earlier)  # an old journal, driven after a younger one
+    assert await bench.value("SELECT (last_received_at, last_peer) FROM device_state") == (RECEIVED, "127.0.0.1:1")

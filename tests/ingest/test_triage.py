@@ -143,6 +143,14 @@ def test_reject_moves_one_record_and_keeps_its_bytes_and_key() -> None:
     assert "\0" not in row.detail
 
 
+def test_reject_finds_a_record_by_its_number_not_by_its_place() -> None:
+    rows = run(Scripted(*(decoded(raw) for raw in (b"a", b"b", b"c", b"d"))))
+    for record_no in (1, 2):
+        reject(rows, record_no, "22003", "")
+    assert [row.raw_record for row in rows.signals] == [b"a", b"d"]
+    assert [(row.record_no, row.raw_record) for row in rows.quarantined] == [(1, b"b"), (2, b"c")]
+
+
 def test_record_keys_are_those_of_triage() -> None:
     protocol = Scripted(decoded(b"a"), decoded(b"b", time=None), Undecodable(Reason.BAD_VALUE, "", b"c"))
     rows = run(protocol)

@@ -156,7 +156,7 @@ class GatewayService:
         now = self._clock.monotonic()
         gateway = self._settings.gateway
         for connection in list(self._shared.connections):
-            late = not connection.identified and now - connection.opened_at > gateway.handshake_s
+            late = not connection.greeted and now - connection.opened_at > gateway.handshake_s
             if not connection.held and (late or now - connection.heard_at > gateway.idle_s):
                 connection.give_up(Reason.TIME_OUT)
 

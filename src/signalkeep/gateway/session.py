@@ -49,7 +49,7 @@ class DeviceSession:
         self._device_number: str | None = None
         self.held_bytes = 0
         self.closing = False  # read no more; close once nothing is held
-        self.frames = 0
+        self.greeted = False  # the device has said something that we understood
 
     @property
     def held(self) -> int:
@@ -107,6 +107,7 @@ class DeviceSession:
         self._device_number = event.device_number
         reason = self._policy.refusal(event.device_number)
         if reason is None:
+            self.greeted = True
             self._say(event.reply)
             return
         self._count(reason)
@@ -133,7 +134,6 @@ class DeviceSession:
         held = Held(event.reply, len(event.raw))
         self._queue.append(held)
         self.held_bytes += held.size_bytes
-        self.frames += 1
         frames.append((entry, held))
 
     def _say(self, data: bytes) -> None:

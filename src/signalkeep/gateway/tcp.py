@@ -58,12 +58,12 @@ class TcpConnection(asyncio.Protocol):
         self._session: DeviceSession | None = None
         self._paused = False
         self._write_blocked = False
-        self.opened_at = self.heard_at = shared.clock.monotonic()
+        self.opened_at = self.heard_at = self._shut_at = shared.clock.monotonic()
 
     @property
-    def identified(self) -> bool:
+    def greeted(self) -> bool:
         """A whole message has arrived."""
-        return self._session is not None and self._session.frames > 0
+        return self._session is not None and self._session.greeted
 
     @property
     def held(self) -> int:
@@ -111,6 +111,12 @@ class TcpConnection(asyncio.Protocol):
         self._regulate()
 
     def intake_changed(self) -> None:
+        now = self._shared.clock.monotonic()
+        if self._shared.intake.open:  # the time in which nobody read does not count against the device
+            self.opened_at += now - self._shut_at
+            self.heard_at += now - self._shut_at
+        else:
+            self._shut_at = now
         self._regulate()
 
     def give_up(self, reason: Reason) -> None:

@@ -35,6 +35,12 @@ WITH added AS (
 INSERT INTO device_state (device_id) SELECT id FROM added
 """
 
+# Locks devices by number, in the order in which everybody does.
+LOCK_BY_NUMBER: Final = """
+SELECT FROM device_state
+WHERE device_id IN (SELECT id FROM device WHERE device_number = ANY($1::text[])) ORDER BY device_id FOR UPDATE
+"""
+
 # Registers every device of these numbers that nobody has registered yet.
 ADOPT_UNKNOWN: Final = """
 UPDATE device SET status = 'active', registered_at = now(), revision = revision + 1
@@ -86,6 +92,7 @@ async def resolve(connection: Connection, numbers: Iterable[str], *, register_un
     if missing or adopt:
         async with connection.transaction():
             await connection.execute(ADD_MISSING, missing, "active" if register_unknown else "unknown")
+            await connection.execute(LOCK_BY_NUMBER, adopt)
             adopted = await connection.fetch(ADOPT_UNKNOWN, adopt)
             if adopted or (register_unknown and missing):
                 await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
@@ -107,10 +114,7 @@ async def register(
     check_number(device_number)
     async with connection.transaction():
         await connection.execute(ADD_MISSING, [device_number], "unknown")
-        await connection.execute(
-            "SELECT FROM device_state s JOIN device d ON d.id = s.device_id WHERE d.device_number = $1 FOR UPDATE OF s",
-            device_number,
-        )
+        await connection.execute(LOCK_BY_NUMBER, [device_number])
         row = await connection.fetchrow(UPSERT, device_number, name, model, time_zone)
         assert row is not None
         detail = {"name": name, "model": model, "time_zone": time_zone}
