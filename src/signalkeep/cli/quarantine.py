@@ -264,7 +264,7 @@ def _selection(ids: list[int] | None, device: str | None, reason: Reason | None,
     if given == everything:
         raise CallerError(
             "say which records: ids, --device, --reason" + (", or --all alone" if everything else ""),
-            hint="`signalkeep quarantine list` shows what is open.",
+            hint="`signalkeep quarantine list` shows what is open; `quarantine release --all` tries everything.",
         )
     return Selection(ids=tuple(dict.fromkeys(ids or ())), device_number=device, reason=reason)
 

@@ -43,6 +43,7 @@ class IngestService:
         self._host = socket.gethostname()
         self._drivers: dict[Path, tuple[JournalDriver, asyncio.Task[None]]] = {}
         self._finished: dict[Path, tuple[UUID, int]] = {}
+        self._elsewhere: dict[Path, float] = {}  # driven by another process: when to ask again
         self._retention = Retention(settings, fs=fs, clock=clock)
         self._schema_ready = False
         self._on_ready: Callable[[], None] = lambda: None
@@ -63,8 +64,11 @@ class IngestService:
             await asyncio.gather(*(task for _, task in self._drivers.values()))
 
     def _start_drivers(self) -> None:
+        now = self._clock.monotonic()
+        self._elsewhere = {directory: again_at for directory, again_at in self._elsewhere.items() if again_at > now}
         for directory in find_journals(self._fs, self._settings.journal_root):
-            if directory in self._drivers or directory in self._finished or len(self._drivers) >= limits.DRIVERS_MAX:
+            taken = directory in self._drivers or directory in self._finished or directory in self._elsewhere
+            if taken or len(self._drivers) >= limits.DRIVERS_MAX:
                 continue
             reader = JournalReader(self._fs, directory, evidence_root=self._settings.evidence_root)
             driver = JournalDriver(
@@ -92,7 +96,9 @@ class IngestService:
                 continue
             task.result()  # our own mistake: ends the process, the supervisor starts it again
             del self._drivers[directory]
-            if not driver.busy_elsewhere and not self._stop.is_set():
+            if driver.busy_elsewhere:
+                self._elsewhere[directory] = self._clock.monotonic() + limits.JOURNAL_SCAN_S
+            elif not self._stop.is_set():
                 self._finished[directory] = (driver.journal_id, driver.position)
 
     async def _look_after(self) -> None:

@@ -1,14 +1,15 @@
 """The rows against what devices were told: missing, spurious, doubled, changed.
 
 The oracle is what a fleet wrote down itself: the records it was told are safe, and all that it ever sent. A record that
-was sent but not acknowledged may be in the database or not; one that was acknowledged must be, once.
+was sent but not acknowledged may be in the database or not; one that was acknowledged must be, once. Rows that were
+received before the oracle's first record was made are not its fleet's: an earlier one had the same numbers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -21,6 +22,8 @@ Moment: TypeAlias = tuple[str, datetime]  # device_number and its time: unique f
 EXAMPLES_MAX = 10
 DEGREES_TOLERANCE = 1e-6
 SPEED_TOLERANCE_KMH = 0.01
+CLOCKS_APART_MAX = timedelta(minutes=1)  # of the fleet's machine and the gateway's
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Told(Protocol):
@@ -63,9 +66,10 @@ async def compare(connection: Connection, safe: Iterable[Told], sent: Iterable[T
     told = {_moment(record): record for record in safe}
     possible = {_moment(record): record for record in sent} | told
     numbers = sorted({number for number, _ in possible})
+    began = min((time for _, time in possible), default=EVER) - CLOCKS_APART_MAX
     async with queries.snapshot(connection):
-        stored = await queries.ask(connection, queries.STORED, numbers)
-        waiting = await queries.ask(connection, queries.WAITING, numbers)
+        stored = await queries.ask(connection, queries.STORED, numbers, began)
+        waiting = await queries.ask(connection, queries.WAITING, numbers, began)
     rows = Counter((row["device_number"], row["device_time"] or row["wire_time"]) for row in stored)
     held = Counter((row["device_number"], row["wire_time"]) for row in waiting)
     found = rows + held

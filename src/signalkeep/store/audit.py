@@ -102,16 +102,17 @@ WHERE EXISTS (SELECT FROM signal s WHERE (s.device_id, s.wire_time, s.digest) = 
    OR EXISTS (SELECT FROM quarantine q WHERE (q.device_id, q.wire_time, q.digest) = ($1, k.wire_time, k.digest))
 """
 
-# Every stored row of these devices, as an oracle can know it.
+# Every stored row of these devices that was received from a moment on, as an oracle can know it.
 STORED: Final = """
 SELECT d.device_number, s.device_time, s.wire_time, s.latitude, s.longitude, s.speed_kmh, s.event_code
-FROM signal s JOIN device d ON d.id = s.device_id WHERE d.device_number = ANY($1::text[])
+FROM signal s JOIN device d ON d.id = s.device_id WHERE d.device_number = ANY($1::text[]) AND s.received_at >= $2
 """
 
-# Every open quarantine row of these devices.
+# Every open quarantine row of these devices, likewise.
 WAITING: Final = """
 SELECT d.device_number, q.wire_time
-FROM quarantine q JOIN device d ON d.id = q.device_id WHERE q.state = 'open' AND d.device_number = ANY($1::text[])
+FROM quarantine q JOIN device d ON d.id = q.device_id
+WHERE q.state = 'open' AND d.device_number = ANY($1::text[]) AND q.received_at >= $2
 """
 
 
