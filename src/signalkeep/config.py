@@ -179,8 +179,7 @@ def load(data: Path | None = None, config: Path | None = None, environ: Mapping[
             place = _place(item["loc"], from_env, file)
             said = "no such setting" if item["type"] == "extra_forbidden" else item["msg"]
             faults.append(f"{place}: {path}: {said}{_shown(item.get('input'))}")
-    if not faults:
-        faults = [f"{file or 'settings'}: {fault}" for fault in _unknown_protocols(settings)]
+    faults += _unknown_protocols(merged, from_env, file)
     if faults:
         raise SettingsError(
             "these settings cannot be used:\n" + "\n".join(f"  {fault}" for fault in faults),
@@ -220,12 +219,16 @@ class _Explicit(Settings):
         return (init_settings,)
 
 
-def _unknown_protocols(settings: Settings) -> list[str]:
+def _unknown_protocols(merged: Mapping[str, Any], from_env: Mapping[str, Any], file: Path | None) -> list[str]:
     from signalkeep.protocols.registry import PROTOCOLS
 
+    ports = merged["gateway"]["ports"] if _holds(merged, ("gateway", "ports")) else None
+    if not isinstance(ports, Mapping):
+        return []  # if it is given at all, its type is the fault
     return [
-        f"gateway.ports.{name}: no such protocol; there are {', '.join(sorted(PROTOCOLS))}"
-        for name in settings.gateway.ports
+        f"{_place(('gateway', 'ports', name), from_env, file)}: gateway.ports.{name}: no such protocol; "
+        f"there are {', '.join(sorted(PROTOCOLS))}"
+        for name in ports
         if name not in PROTOCOLS
     ]
 
@@ -252,13 +255,14 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
-    known_sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "data"}
+    known = {name: field.annotation for name, field in Settings.model_fields.items() if name != "data"}
     faults = []
     for name in sorted(environ):
-        if not name.startswith(ENV_PREFIX) or name in NOT_SETTINGS:
+        if not name.upper().startswith(ENV_PREFIX) or name in NOT_SETTINGS:
             continue
-        section = name.removeprefix(ENV_PREFIX).lower().split("__")[0]
-        if section not in known_sections:
+        first, *below = name[len(ENV_PREFIX) :].lower().split("__")
+        is_section = isinstance(known.get(first), type) and issubclass(known[first], _Section)
+        if first not in known or (below and not is_section):
             faults.append(f"environment {name}: no such setting")
     return faults
 

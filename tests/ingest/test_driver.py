@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from signalkeep import limits
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings, load
 from signalkeep.ingest.driver import JournalDriver
@@ -24,6 +25,7 @@ from signalkeep.journal.writer import JournalWriter
 from signalkeep.roles import prepare_directories
 from signalkeep.store import journals
 from signalkeep.store.postgres import Connection
+from tests.builders import ask
 from tests.servers import connected, wait_until_async
 
 pytestmark = pytest.mark.servers
@@ -88,6 +90,13 @@ async def start_service(settings: Settings) -> AsyncIterator[Callable[[], Servic
         await service.end()
 
 
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ingest does every second or every minute, it does at once."""
+    monkeypatch.setattr(limits, "CURSOR_REREAD_S", 0.02)
+    monkeypatch.setattr(limits, "JOURNAL_SCAN_S", 0.02)
+
+
 async def rows(connection: Connection) -> int:
     count: int = await connection.fetchval("SELECT count(*) FROM signal")
     return count
@@ -132,6 +141,26 @@ async def test_a_cursor_that_moved_back_is_driven_again_without_doubling(
     assert await connection.fetchval("SELECT frames FROM cursor") == 10
 
 
+@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.usefixtures("often")
+async def test_a_database_restored_while_nothing_is_sent_is_noticed_all_the_same(
+    settings: Settings, connection: Connection, start_service: Callable[[], Service], lives: bool
+) -> None:
+    """P8: of a journal that is still written, and of one that was done with."""
+    writer = await write_journal(settings.journal_root, range(6), close=False)
+    running = asyncio.create_task(writer.run())
+    if not lives:
+        await writer.close()
+    start_service()
+    ended = "SELECT count(*) FROM journal WHERE durable_seq = 6 AND (ended_at IS NULL) = $1"
+    await wait_until_async(lambda: _is(connection.fetchval(ended, lives), 1))
+    async with connection.transaction():
+        await connection.execute("DELETE FROM signal WHERE seq > 2; UPDATE cursor SET seq = 2, frames = 2")
+    await wait_until_async(lambda: _is(rows(connection), 6))
+    await writer.close()
+    await running
+
+
 async def test_a_database_restored_under_a_running_driver_is_noticed(
     settings: Settings, connection: Connection, dsn: str
 ) -> None:
@@ -170,6 +199,84 @@ async def test_two_ingest_processes_share_the_journals_and_double_nothing(
     await wait_until_async(lambda: _is(connection.fetchval("SELECT coalesce(sum(records), 0) FROM ledger"), 60))
     assert await rows(connection) == 20
     assert await connection.fetchval("SELECT sum(duplicate) FROM ledger") == 40
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_journal_is_taken_over_when_the_process_that_drives_it_ends(
+    settings: Settings, connection: Connection, start_service: Callable[[], Service]
+) -> None:
+    writer = await write_journal(settings.journal_root, range(3), close=False)
+    running = asyncio.create_task(writer.run())
+    first = start_service()
+    await wait_until_async(lambda: _is(rows(connection), 3))
+    start_service()
+    await write_journal(settings.journal_root, range(3, 5))
+    await wait_until_async(lambda: _is(rows(connection), 5))
+    await first.end()
+    writer.append(event(5))
+    await wait_until_async(lambda: _is(rows(connection), 6))
+    await writer.close()
+    await running
+
+
+async def test_a_journal_that_another_process_drives_is_not_asked_for_without_pause(
+    settings: Settings,
+    connection: Connection,
+    start_service: Callable[[], Service],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claims: list[bool] = []
+    claim = journals.claim
+
+    async def counted(connection: Connection, journal_id: int) -> bool:
+        claims.append(await claim(connection, journal_id))
+        return claims[-1]
+
+    monkeypatch.setattr(journals, "claim", counted)
+    monkeypatch.setattr(limits, "JOURNAL_SCAN_S", 3600.0)
+    writer = await write_journal(settings.journal_root, range(3), close=False)
+    running = asyncio.create_task(writer.run())
+    start_service()
+    await wait_until_async(lambda: _is(rows(connection), 3))
+    start_service()
+    await wait_until_async(lambda: len(claims) > 1)
+    await asyncio.sleep(0.2)  # many connections, if it did not wait
+    assert claims == [True, False]
+    await writer.close()
+    await running
+
+
+async def test_more_journals_than_are_driven_at_a_time_are_all_driven(
+    settings: Settings, connection: Connection, start_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DRIVERS_MAX", 2)
+    for number in range(7):
+        await write_journal(settings.journal_root, range(number, number + 1))
+    service = start_service()
+    most = 0
+
+    async def all_in() -> bool:
+        nonlocal most
+        drivers = "application_name = 'signalkeep ingest' AND datname = current_database()"
+        most = max(most, await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {drivers}"))
+        return await rows(connection) == 7
+
+    await wait_until_async(all_in)
+    await service.end()
+    assert most <= 2 + 1, "one connection each, and one to look after the whole"
+
+
+async def test_files_that_end_before_the_cursor_are_named(
+    settings: Settings, connection: Connection, start_service: Callable[[], Service]
+) -> None:
+    """A journal's disk was restored from an older backup: nothing is missing in the database."""
+    writer = await write_journal(settings.journal_root, range(4))
+    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
+    await connection.execute("UPDATE cursor SET seq = 9, frames = 9")
+    start_service()
+    kind = "SELECT count(*) FROM finding WHERE kind = 'journal_shorter_than_cursor'"
+    await wait_until_async(lambda: _is(connection.fetchval(kind), 1))
+    assert "up to 9, the files end at 4" in await connection.fetchval("SELECT detail FROM finding")
 
 
 async def test_a_vanished_journal_is_named_with_its_missing_range(
@@ -239,6 +346,83 @@ async def test_segments_go_only_when_the_database_has_them_and_they_are_old(
     assert await old.tidy(connection, await journals.expected(connection, "here")) == [writer.directory]
     assert not writer.directory.exists()
     assert await connection.fetchval("SELECT removed_at IS NOT NULL FROM journal")
+
+
+class Witness(LocalFileSystem):
+    """Before anything goes, asks the database whether it was told."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.told: dict[str, tuple[int, bool]] = {}
+
+    def unlink(self, path: Path) -> None:
+        self._ask(path.name)
+        super().unlink(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._ask(new.suffix)
+        super().rename(old, new)
+
+    def _ask(self, name: str) -> None:
+        (row,) = ask(self.dsn, "SELECT kept_from_seq, removed_at IS NOT NULL FROM journal")
+        self.told.setdefault(name, tuple(row))
+
+
+async def test_the_database_is_told_before_a_file_goes(settings: Settings, connection: Connection, dsn: str) -> None:
+    """Else a crash in between leaves a gap that nobody can tell from a loss."""
+    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
+    (_, first, _), (_, second, _), (third_seq, _, _), *_ = segments(FS, writer.directory)
+    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
+    await connection.execute("UPDATE cursor SET seq = $1", third_seq)
+    witness = Witness(dsn)
+    away = settings.model_copy(update={"journal": settings.journal.model_copy(update={"keep_bytes": 0})})
+    retention = Retention(away, fs=witness, clock=SystemClock())
+    await retention.tidy(connection, await journals.expected(connection, "here"))
+    assert witness.told == {first.name: (third_seq, False), second.name: (third_seq, False)}
+    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
+    await retention.tidy(connection, await journals.expected(connection, "here"))
+    assert witness.told[".old"][1]
+    assert not writer.directory.exists()
+
+
+async def test_above_the_size_that_is_kept_the_oldest_go_early_and_no_more_than_needed(
+    settings: Settings, connection: Connection
+) -> None:
+    old = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
+    new = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
+    for writer in (old, new):
+        await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
+    await connection.execute("UPDATE cursor SET seq = 400")
+    sizes = [size for writer in (old, new) for _, _, size in segments(FS, writer.directory)]
+    small = settings.journal.model_copy(update={"keep_bytes": sum(sizes[2:])})
+    retention = Retention(settings.model_copy(update={"journal": small}), fs=FS, clock=SystemClock())
+    before = segments(FS, old.directory), segments(FS, new.directory)
+    for _ in range(2):
+        assert await retention.tidy(connection, await journals.expected(connection, "here")) == []
+        assert (segments(FS, old.directory), segments(FS, new.directory)) == (before[0][2:], before[1])
+
+
+async def test_a_journal_that_is_written_or_not_wholly_ingested_is_never_removed(
+    settings: Settings, connection: Connection
+) -> None:
+    writer = await write_journal(settings.journal_root, range(4), close=False)
+    running = asyncio.create_task(writer.run())
+    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
+    none = settings.journal.model_copy(update={"keep_bytes": 0, "replay_window_h": 0})
+    retention = Retention(settings.model_copy(update={"journal": none}), fs=FS, clock=SystemClock())
+
+    async def removed() -> list[Path]:
+        return await retention.tidy(connection, await journals.expected(connection, "here"))
+
+    await wait_until_async(lambda: writer.durable_seq == 4)
+    await connection.execute("UPDATE cursor SET seq = 4")
+    assert await removed() == [], "it is written"
+    await writer.close()
+    await running
+    await connection.execute("UPDATE cursor SET seq = 3")
+    assert await removed() == [], "its last entry is not in the database"
+    await connection.execute("UPDATE cursor SET seq = 4")
+    assert await removed() == [writer.directory]
 
 
 async def test_the_database_away_is_waited_for(settings: Settings, dsn: str, connection: Connection) -> None:

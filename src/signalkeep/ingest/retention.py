@@ -56,7 +56,7 @@ class Retention:
             for path in unlink_before(self._fs, journal.directory, keep_from_seq - 1):
                 log.info("journal segment removed", path=str(path))
         last_may_go = bool(found) and keep_from_seq >= found[-1][0] and self._may_go(found[-1][1], used_bytes)
-        is_empty = journal.durable_seq == 0  # of a gateway that never got anything: nothing to replay
+        is_empty = journal.durable_seq == journal.seq == 0  # its gateway never got anything: nothing to replay
         if found and (last_may_go or is_empty) and self._ended(journal):
             await journals.note_removed(connection, journal.id)
             remove_journal(self._fs, journal.directory)

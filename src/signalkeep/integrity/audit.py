@@ -142,11 +142,12 @@ class Audit:
                     if isinstance(entry, FrameEntry):
                         before, beyond = (before + 1, beyond) if seq <= row["seq"] else (before, beyond + 1)
                 last_seq = item.first_seq + len(item.entries) - 1
-        if last_seq < row["durable_seq"]:
+        known_seq = max(row["durable_seq"], row["highest_seq"])  # the cursor may be ahead of the note
+        if last_seq < known_seq:
             self._find(
                 "journal_range_missing",
                 f"journal {row['uuid']}",
-                f"entries {last_seq + 1}..{row['durable_seq']} were durable and are no longer in {directory}",
+                f"entries {last_seq + 1}..{known_seq} were durable and are no longer in {directory}",
             )
         elif first == 1 and row["lanes"] == 1 and not row["lost"] and before != row["frames"]:
             self._find(
