@@ -255,14 +255,14 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
-    known = {name: field.annotation for name, field in Settings.model_fields.items() if name != "data"}
+    sections = {name: isinstance(field.default, _Section) for name, field in Settings.model_fields.items()}
+    del sections["data"]
     faults = []
     for name in sorted(environ):
         if not name.upper().startswith(ENV_PREFIX) or name in NOT_SETTINGS:
             continue
         first, *below = name[len(ENV_PREFIX) :].lower().split("__")
-        is_section = isinstance(known.get(first), type) and issubclass(known[first], _Section)
-        if first not in known or (below and not is_section):
+        if first not in sections or (below and not sections[first]):
             faults.append(f"environment {name}: no such setting")
     return faults
 
