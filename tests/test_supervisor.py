@@ -110,13 +110,17 @@ async def test_roles_end_last_started_first_each_waited_for(stage: Stage) -> Non
     assert all(one.process is not None and one.process.returncode == 0 for one in roles)
 
 
-async def test_a_role_that_does_not_listen_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "STOP_GRACE_S", 0.02)
+async def test_a_role_that_does_not_listen_is_killed_and_meanwhile_nothing_starts_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STOP_GRACE_S", 0.1)
     deaf = role("deaf", "deaf")
-    async with stage.running(deaf):
+    async with stage.running(deaf, role("other")):
         await stage.noted("deaf began")
+        await stage.noted("other began")
     assert deaf.process is not None
     assert deaf.process.returncode == -9
+    assert stage.diary()[2:] == ["other ended"]
 
 
 async def test_roles_that_are_not_ready_in_time_are_named(stage: Stage) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
-from signalkeep.errors import AlreadyRunning, EnvironmentFault
+from signalkeep.errors import AlreadyRunning, EnvironmentFault, SignalkeepError
 from signalkeep.retry import Backoff
 from signalkeep.roles import RoleFile, running_roles
 from signalkeep.store.embedded import EmbeddedPostgres
@@ -75,13 +75,12 @@ class Supervisor:
         try:
             await self._wait_for_orphans()
             self._probe_ports()
-            if self._postgres is not None:
-                await self._postgres.start()
-                tasks.append(asyncio.create_task(self._keep_postgres(self._postgres), name="postgres"))
             tasks += [
                 asyncio.create_task(self._keep(role, pipe_read), name=f"{role.name} {role.instance}")
                 for role in self._roles
             ]
+            if self._postgres is not None:  # beside the others: devices do not wait for its recovery
+                tasks.append(asyncio.create_task(self._keep_postgres(self._postgres), name="postgres"))
             self._announce()
             tasks.append(asyncio.create_task(self._tell_when_ready(on_ready), name="ready"))
             stop = asyncio.create_task(self._stop.wait(), name="stop")
@@ -119,22 +118,25 @@ class Supervisor:
             await asyncio.sleep(wait_s)
 
     async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
+        """Start it and keep it. A server that never ran here must start at once; one that did is tried for ever."""
         backoff = Backoff(limits.RESTART_S_MIN, limits.RESTART_S_MAX)
+        ran_before = any((self._settings.data / "postgres").glob("*/PG_VERSION"))
         while True:
-            code = await postgres.wait()
-            self._postgres_restarts += 1
-            log.warning("PostgreSQL ended, starting it again", exit=code)
-            self._announce()
-            while True:
-                await asyncio.sleep(backoff.next_s())
-                try:
-                    await postgres.start()
-                except EnvironmentFault as error:
-                    log.error("PostgreSQL does not start", error=error.message, hint=error.hint)
-                    continue
+            try:
+                await postgres.start()
+            except SignalkeepError as error:
+                if not ran_before:
+                    raise
+                log.error("PostgreSQL does not start", error=error.message, hint=error.hint)
+            else:
+                ran_before = True
                 backoff.reset()
                 self._announce()
-                break
+                code = await postgres.wait()
+                self._postgres_restarts += 1
+                log.warning("PostgreSQL ended, starting it again", exit=code)
+                self._announce()
+            await asyncio.sleep(backoff.next_s())
 
     async def _tell_when_ready(self, on_ready: Callable[[list[str]], None]) -> None:
         """As soon as every role is ready; after a while, say which ones are not."""

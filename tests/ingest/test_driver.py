@@ -69,8 +69,9 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
         service = IngestService(settings, fs=FS, clock=SystemClock(), stop=self._stop)
-        self._task = asyncio.create_task(service.run())
+        self._task = asyncio.create_task(service.run(self.ready.set))
 
     async def end(self) -> None:
         self._stop.set()
@@ -108,8 +109,9 @@ async def test_live_and_dead_journals_are_found_and_driven(
     await write_journal(settings.journal_root, range(10))
     live = await write_journal(settings.journal_root, range(10, 15), close=False)
     running = asyncio.create_task(live.run())
-    start_service()
+    service = start_service()
     await wait_until_async(lambda: _is(rows(connection), 15))
+    assert service.ready.is_set()
     live.append(event(15))
     await wait_until_async(lambda: _is(rows(connection), 16))
     await wait_until_async(
@@ -124,6 +126,17 @@ async def test_live_and_dead_journals_are_found_and_driven(
 
 async def _is(found: object, expected: int) -> bool:
     return bool(await found == expected)  # type: ignore[misc]  # a coroutine
+
+
+async def test_without_a_database_it_waits_and_stops_when_it_is_told(tmp_path: Path) -> None:
+    settings = load(tmp_path / "data", environ={"SIGNALKEEP_DATABASE__DSN": "postgresql://nobody@127.0.0.1:1/nowhere"})
+    prepare_directories(settings)
+    writer = await write_journal(settings.journal_root, range(3))
+    service = Service(settings)
+    await asyncio.sleep(0.1)
+    assert not service.ready.is_set()
+    await service.end()
+    assert segments(FS, writer.directory)
 
 
 async def test_a_cursor_that_moved_back_is_driven_again_without_doubling(

@@ -173,7 +173,11 @@ FROM quarantine q WHERE q.id = 4 AND q.device_id = s.device_id;
         (COPY_OF_SECOND, "signal_rows", "1 too many; not from the journal: the signal row of 2026-05-01 11:58:00"),
         (f"UPDATE signal SET digest = digest # 1 {SECOND}", "signal_rows", "their keys are others"),
         (f"UPDATE signal SET journal_id = 2 {SECOND}", "signal_rows", "has 3 signals, the table 2"),
+        (f"UPDATE signal SET journal_id = 2 {SECOND}", "signal_rows", "has 0 signals, the table 1: 1 too many"),
+        (f"DELETE FROM signal {OF_DEVICE}", "signal_rows", "has 3 signals, the table 0: 3 missing"),
         ("UPDATE ledger SET released = 2, released_duplicate = -1 WHERE discarded > 0", "signal_rows", "has 2 signals"),
+        ("UPDATE quarantine SET journal_id = 2 WHERE id = 1", "quarantine_rows", "has 0 quarantined"),
+        ("DELETE FROM quarantine WHERE id = 1", "quarantine_rows", "the table 0 (0 released"),
         ("DELETE FROM quarantine WHERE id = 4", "quarantine_rows", "missing: the record of 2026-05-01 11:57:00"),
         (
             "UPDATE quarantine SET state = 'open' WHERE id = 2",
@@ -181,11 +185,10 @@ FROM quarantine q WHERE q.id = 4 AND q.device_id = s.device_id;
             "1 discarded, 0 replaced), the table 3 (1 released, 0 discarded",
         ),
         (
-            "UPDATE quarantine SET state = 'replaced' WHERE id = 4;"
-            "UPDATE ledger SET discarded = 2 WHERE discarded = 1; UPDATE device_state SET quarantine_open = 0 "
-            "WHERE device_id = 2",
+            "UPDATE ledger SET replaced = 1 WHERE discarded = 1;"
+            "UPDATE device_state SET quarantine_open = 0 WHERE device_id = 2",
             "quarantine_rows",
-            "2 discarded, 0 replaced), the table 3 (1 released, 1 discarded, 1 replaced",
+            "1 discarded, 1 replaced), the table 3 (1 released, 1 discarded, 0 replaced",
         ),
         (
             "UPDATE ledger SET released_duplicate = 1 WHERE released = 1;"

@@ -81,6 +81,12 @@ async def test_doubled(connection: Connection) -> None:
     assert faults(await verdict(connection, [line(1)])) == (0, 0, 1, 0)
 
 
+async def test_doubled_over_both_tables(connection: Connection) -> None:
+    await (await Feed.open(connection)).write(connection, event(minute=1))  # nobody has registered the device yet
+    await stored(connection, event(minute=1, extra=1))
+    assert faults(await verdict(connection, [line(1)])) == (0, 0, 1, 0)
+
+
 @pytest.mark.parametrize("change", [{"latitude": 1.0}, {"longitude": None}, {"speed_kmh": 9}, {"event_code": "7"}])
 async def test_corrupted(connection: Connection, change: dict[str, Any]) -> None:
     await stored(connection, event(minute=1, **change))

@@ -22,6 +22,8 @@ from signalkeep.store import registry
 from signalkeep.store.postgres import Connection
 from signalkeep.telemetry import get_logger
 
+FAILURES_BEFORE_WORDS = 5
+
 log = get_logger()
 
 
@@ -33,6 +35,7 @@ class RegistryFollower:
         self._snapshot = snapshot
         self._connect = connect
         self._seen: dict[str, DeviceStatus] | None = None
+        self._failures = 0
 
     def load_snapshot(self) -> bool:
         """Take what the last gateway knew; False if there is nothing to take."""
@@ -65,6 +68,9 @@ class RegistryFollower:
         while True:
             changed.clear()
             self._take(await registry.snapshot(connection))
+            if self._failures >= FAILURES_BEFORE_WORDS:
+                log.info("registry is reachable again")
+            self._failures = 0
             backoff.reset()
             try:
                 async with asyncio.timeout(limits.REGISTRY_REFRESH_S):
