@@ -180,3 +180,18 @@ def test_a_row_deleted_or_inserted_by_hand_and_a_removed_segment_are_named(core:
     core.start()
     report = core.json("audit", expect=1)
     assert any(finding["check"].startswith("journal_") for finding in report["findings"]), report
+
+
+def test_a_database_that_does_not_start_keeps_no_device_waiting(core: Core) -> None:
+    """F3 at the worst moment: the core comes up, its database does not."""
+    core.stop()
+    (control,) = core.data.glob("postgres/*/global/pg_control")
+    sound = control.read_bytes()
+    control.write_bytes(bytes(len(sound)))
+    core.start()
+    assert "not ready yet" in core.log_text()
+    assert core.talk("json", b'{"device_number": "79", "message_date": "2026-03-01T00:00:00Z"}', answer_bytes=1) == b"1"
+    control.write_bytes(sound)
+    wait_until(lambda: core.json("status", expect=None)["database"]["reachable"], 60, what="PostgreSQL is up")
+    core.wait_for_rows("SELECT count(*) FROM signal", 1)
+    assert core.json("audit")["ok"]
