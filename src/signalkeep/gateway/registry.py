@@ -22,8 +22,6 @@ from signalkeep.store import registry
 from signalkeep.store.postgres import Connection
 from signalkeep.telemetry import get_logger
 
-FAILURES_BEFORE_WORDS = 5
-
 log = get_logger()
 
 
@@ -35,7 +33,6 @@ class RegistryFollower:
         self._snapshot = snapshot
         self._connect = connect
         self._seen: dict[str, DeviceStatus] | None = None
-        self._failures = 0
 
     def load_snapshot(self) -> bool:
         """Take what the last gateway knew; False if there is nothing to take."""
@@ -56,10 +53,10 @@ class RegistryFollower:
                     await self._follow(connection, backoff)
                 finally:
                     await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
-            except SignalkeepError as error:
-                log.info("registry not reachable, going on with what is known", error=error.message)
-            except Exception as error:
-                log.warning("registry not readable, trying again", error=f"{type(error).__name__}: {error}")
+            except Exception as error:  # whatever it is, the gateway goes on and tries again
+                words = error.message if isinstance(error, SignalkeepError) else f"{type(error).__name__}: {error}"
+                if backoff.worth_a_word:
+                    log.warning("registry not reachable, going on with what is known", error=words)
             await asyncio.sleep(backoff.next_s())
 
     async def _follow(self, connection: Connection, backoff: Backoff) -> None:
@@ -68,9 +65,8 @@ class RegistryFollower:
         while True:
             changed.clear()
             self._take(await registry.snapshot(connection))
-            if self._failures >= FAILURES_BEFORE_WORDS:
+            if backoff.was_worth_a_word:
                 log.info("registry is reachable again")
-            self._failures = 0
             backoff.reset()
             try:
                 async with asyncio.timeout(limits.REGISTRY_REFRESH_S):

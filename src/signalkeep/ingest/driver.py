@@ -71,7 +71,7 @@ class JournalDriver:
             except (AssertionError, SyncFailed):
                 raise
             except Exception as error:
-                self._log_retry(error)
+                self._log_retry(error, backoff)
                 await self._pause(backoff.next_s())
 
     async def _drive(self, connection: Connection, backoff: Backoff) -> bool:
@@ -163,8 +163,8 @@ class JournalDriver:
         except TimeoutError:
             pass
 
-    def _log_retry(self, error: Exception) -> None:
-        if isinstance(error, SignalkeepError):
-            log.warning("waiting for the database", error=error.message)
-        else:
+    def _log_retry(self, error: Exception, backoff: Backoff) -> None:
+        if not isinstance(error, SignalkeepError):
             log.warning("write failed, trying again", error=f"{type(error).__name__}: {error}", after=self.position)
+        elif backoff.worth_a_word:
+            log.warning("waiting for the database", error=error.message)
