@@ -42,7 +42,9 @@ class GatewaySettings(_Section):
         default_factory=lambda: {"teltonika": 5027, "json": 2006},
         description="TCP port of each protocol; a protocol that is not named is not served",
     )
-    processes: int = Field(1, ge=1, le=64, description="gateway processes that share the ports")
+    processes: int = Field(
+        1, ge=1, le=limits.GATEWAY_PROCESSES_MAX, description="gateway processes that share the ports"
+    )
     connections_max: int = Field(limits.CONNECTIONS_MAX, ge=1, description="open connections per process")
     handshake_s: float = Field(limits.HANDSHAKE_S_MAX, gt=0, description="time to the first whole message")
     idle_s: float = Field(limits.IDLE_S_MAX, gt=0, description="a connection silent for longer is closed")

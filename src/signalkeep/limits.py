@@ -23,6 +23,7 @@ EVENT_CODE_CHARS_MAX: Final = 64
 JSON_NESTING_MAX: Final = 32  # braces and brackets within each other in one event
 
 # Gateway
+GATEWAY_PROCESSES_MAX: Final = 16
 CONNECTIONS_MAX: Final = 20_000
 HANDSHAKE_S_MAX: Final = 30.0
 IDLE_S_MAX: Final = 900.0
@@ -59,7 +60,7 @@ WRITE_TRIES_MAX: Final = 10  # of one range, while registry or partitions change
 CURSOR_REREAD_S: Final = 60.0
 JOURNAL_SCAN_S: Final = 1.0
 PROGRESS_NOTE_S: Final = 1.0
-DRIVERS_MAX: Final = 16  # journals that one ingest process drives at a time
+DRIVERS_MAX: Final = 48  # journals that one ingest process drives at a time, each over a connection of its own
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 15.0
 DATABASE_CONNECT_S_MAX: Final = 10.0
@@ -99,4 +100,5 @@ assert FRAME_BYTES_MAX < BATCH_BYTES_MAX <= JOURNAL_PENDING_BYTES_MAX
 assert SEGMENT_BYTES % JOURNAL_BLOCK_BYTES == 0 == SEGMENT_BYTES_MIN % JOURNAL_BLOCK_BYTES
 assert JOURNAL_KEEP_BYTES <= JOURNAL_CAP_BYTES
 assert FRAME_BYTES_MAX <= UNKNOWN_BYTES_PER_DEVICE_MAX <= UNKNOWN_BYTES_PER_ADDRESS_MAX <= UNKNOWN_BYTES_TOTAL_MAX
+assert GATEWAY_PROCESSES_MAX < DRIVERS_MAX  # living journals leave room for those of gateways that died
 assert RETRY_S_MIN < RETRY_S_MAX < CURSOR_REREAD_S
