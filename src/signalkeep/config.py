@@ -37,42 +37,42 @@ class _Section(BaseModel):
 class GatewaySettings(_Section):
     """How devices reach us."""
 
-    host: str = Field("0.0.0.0", description="address that device ports listen on")  # noqa: S104 - devices call from outside
+    host: str = Field(default="0.0.0.0", description="address that device ports listen on")  # noqa: S104 - devices call from outside
     ports: dict[str, Port] = Field(
         default_factory=lambda: {"teltonika": 5027, "json": 2006},
         description="TCP port of each protocol; a protocol that is not named is not served",
     )
     processes: int = Field(
-        1, ge=1, le=limits.GATEWAY_PROCESSES_MAX, description="gateway processes that share the ports"
+        default=1, ge=1, le=limits.GATEWAY_PROCESSES_MAX, description="gateway processes that share the ports"
     )
-    connections_max: int = Field(limits.CONNECTIONS_MAX, ge=1, description="open connections per process")
-    handshake_s: float = Field(limits.HANDSHAKE_S_MAX, gt=0, description="time to the first whole message")
-    idle_s: float = Field(limits.IDLE_S_MAX, gt=0, description="a connection silent for longer is closed")
-    unknown_bytes_per_device: int = Field(limits.UNKNOWN_BYTES_PER_DEVICE_MAX, ge=0)
-    unknown_bytes_per_address: int = Field(limits.UNKNOWN_BYTES_PER_ADDRESS_MAX, ge=0)
-    unknown_bytes_total: int = Field(limits.UNKNOWN_BYTES_TOTAL_MAX, ge=0)
+    connections_max: int = Field(default=limits.CONNECTIONS_MAX, ge=1, description="open connections per process")
+    handshake_s: float = Field(default=limits.HANDSHAKE_S_MAX, gt=0, description="time to the first whole message")
+    idle_s: float = Field(default=limits.IDLE_S_MAX, gt=0, description="a connection silent for longer is closed")
+    unknown_bytes_per_device: int = Field(default=limits.UNKNOWN_BYTES_PER_DEVICE_MAX, ge=0)
+    unknown_bytes_per_address: int = Field(default=limits.UNKNOWN_BYTES_PER_ADDRESS_MAX, ge=0)
+    unknown_bytes_total: int = Field(default=limits.UNKNOWN_BYTES_TOTAL_MAX, ge=0)
 
 
 class JournalSettings(_Section):
     """Where acknowledged bytes are safe until the database has them, and for the replay window after that."""
 
     segment_bytes: int = Field(
-        limits.SEGMENT_BYTES, ge=limits.SEGMENT_BYTES_MIN, multiple_of=limits.JOURNAL_BLOCK_BYTES
+        default=limits.SEGMENT_BYTES, ge=limits.SEGMENT_BYTES_MIN, multiple_of=limits.JOURNAL_BLOCK_BYTES
     )
-    replay_window_h: float = Field(limits.JOURNAL_REPLAY_WINDOW_H, ge=0, description="kept at least this long")
-    keep_bytes: int = Field(limits.JOURNAL_KEEP_BYTES, ge=0, description="above it, ingested segments go earlier")
-    cap_bytes: int = Field(limits.JOURNAL_CAP_BYTES, ge=0, description="above it, sockets are not read")
-    disk_free_bytes: int = Field(limits.DISK_FREE_BYTES_MIN, ge=0, description="below it, sockets are not read")
+    replay_window_h: float = Field(default=limits.JOURNAL_REPLAY_WINDOW_H, ge=0, description="kept at least this long")
+    keep_bytes: int = Field(default=limits.JOURNAL_KEEP_BYTES, ge=0, description="above it, ingested segments go")
+    cap_bytes: int = Field(default=limits.JOURNAL_CAP_BYTES, ge=0, description="above it, sockets are not read")
+    disk_free_bytes: int = Field(default=limits.DISK_FREE_BYTES_MIN, ge=0, description="below it, sockets are not read")
 
 
 class DatabaseSettings(_Section):
     """Where rows go: the embedded server unless a DSN is given."""
 
-    dsn: str = Field("", description="postgresql://... of a PostgreSQL 14 or newer; empty: the embedded server")
-    dsn_file: Path | None = Field(None, description="a file whose first line is the DSN")
-    allow_unsafe: bool = Field(False, description="work with fsync, synchronous_commit or full_page_writes off")
-    bin_dir: Path | None = Field(None, description="bin folder of an installed PostgreSQL to embed instead of ours")
-    run_as: str = Field("", description="user for the embedded server when started as root")
+    dsn: str = Field(default="", description="postgresql://... of a PostgreSQL 14 or newer; empty: the embedded server")
+    dsn_file: Path | None = Field(default=None, description="a file whose first line is the DSN")
+    allow_unsafe: bool = Field(default=False, description="work with fsync, synchronous_commit or full_page_writes off")
+    bin_dir: Path | None = Field(default=None, description="bin folder of an installed PostgreSQL to embed")
+    run_as: str = Field(default="", description="user for the embedded server when started as root")
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseSettings:
@@ -99,9 +99,9 @@ class DatabaseSettings(_Section):
 class IngestSettings(_Section):
     """From frames to rows."""
 
-    processes: int = Field(1, ge=1, le=64, description="ingest processes; each drives journals of its own")
-    batch_frames: int = Field(limits.INGEST_BATCH_FRAMES_MAX, ge=1, description="frames per transaction")
-    retention_days: int = Field(0, ge=0, description="older records are quarantined as expired; 0 keeps everything")
+    processes: int = Field(default=1, ge=1, le=64, description="ingest processes; each drives journals of its own")
+    batch_frames: int = Field(default=limits.INGEST_BATCH_FRAMES_MAX, ge=1, description="frames per transaction")
+    retention_days: int = Field(default=0, ge=0, description="older records are `expired`; 0 keeps all")
 
 
 class LogSettings(_Section):
@@ -119,11 +119,11 @@ class Settings(BaseSettings):
     )
 
     data: Path
-    unknown_devices: UnknownDevices = Field("quarantine", description="what a device gets that is not registered")
-    gateway: GatewaySettings = GatewaySettings()  # type: ignore[call-arg]  # defaults stand in Field
-    journal: JournalSettings = JournalSettings()  # type: ignore[call-arg]  # defaults stand in Field
-    database: DatabaseSettings = DatabaseSettings()  # type: ignore[call-arg]  # defaults stand in Field
-    ingest: IngestSettings = IngestSettings()  # type: ignore[call-arg]  # defaults stand in Field
+    unknown_devices: UnknownDevices = Field(default="quarantine", description="what an unregistered device gets")
+    gateway: GatewaySettings = GatewaySettings()
+    journal: JournalSettings = JournalSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    ingest: IngestSettings = IngestSettings()
     log: LogSettings = LogSettings()
 
     @property
