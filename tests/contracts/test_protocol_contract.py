@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from signalkeep import limits
 from signalkeep.errors import CallerError
-from signalkeep.ingest.validate import fault
+from signalkeep.ingest.validate import attributes_json, fault
 from signalkeep.model import Decoded, DeviceSettings, Outcome, Reason, Signal, Undecodable
 from signalkeep.protocols import registry
 from signalkeep.protocols.contract import AckClass, Event, Frame, Identified, Refused, Reply
@@ -184,7 +184,7 @@ def test_samples_give_frames_and_frames_give_signals(name: str) -> None:
             for outcome in decode(name, frame):
                 if isinstance(outcome, Decoded):
                     signals += 1
-                    assert fault(outcome.signal) is None
+                    assert fault(outcome.signal, attributes_json(outcome.signal)) is None
     assert signals
 
 

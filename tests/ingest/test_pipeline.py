@@ -177,7 +177,7 @@ async def test_two_workers_with_the_same_range_write_it_once(connection: Connect
         await bench.pipeline.ingest([chunk])
         with pytest.raises(CursorMoved):
             await other.ingest([chunk])
-        other.cursors = await journals.cursors(second, bench.journal_id)
+        other.start_from(await journals.cursors(second, bench.journal_id))
         assert (await other.ingest([Chunk(1, [*chunk.entries, frame("4")])])).stored == 1, "cuts what is there"
         with pytest.raises(CursorMoved):
             await other.ingest([Chunk(9, [frame("9")])])
@@ -357,7 +357,7 @@ async def test_lanes_have_cursors_of_their_own_and_a_half_done_range_is_finished
     numbers = [str(number) for number in range(20)]
     chunk = bench.chunk(*(frame(number, number) for number in numbers))
     await connection.execute("UPDATE cursor SET seq = 20 WHERE lane = 2")  # as if a worker died between two lanes
-    bench.pipeline.cursors = await journals.cursors(connection, bench.journal_id)
+    bench.pipeline.start_from(await journals.cursors(connection, bench.journal_id))
     written = await bench.pipeline.ingest([chunk])
     assert written.stored == sum(lane_of(number, 4) != 2 for number in numbers)
     assert await journals.cursors(connection, bench.journal_id) == [20, 20, 20, 20]

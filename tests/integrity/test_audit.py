@@ -174,6 +174,8 @@ FROM quarantine q WHERE q.id = 4 AND q.device_id = s.device_id;
         (f"UPDATE signal SET digest = digest # 1 {SECOND}", "signal_rows", "their keys are others"),
         (f"UPDATE signal SET journal_id = 2 {SECOND}", "signal_rows", "has 3 signals, the table 2"),
         (f"UPDATE signal SET journal_id = 2 {SECOND}", "signal_rows", "has 0 signals, the table 1: 1 too many"),
+        (f"UPDATE signal SET journal_id = 77 {SECOND}", "signal_rows", "has 0 signals, the table 1: 1 too many"),
+        (f"UPDATE signal SET device_id = 77 {SECOND}", "signal_rows", "has 0 signals, the table 1: 1 too many"),
         (f"DELETE FROM signal {OF_DEVICE}", "signal_rows", "has 3 signals, the table 0: 3 missing"),
         ("UPDATE ledger SET released = 2, released_duplicate = -1 WHERE discarded > 0", "signal_rows", "has 2 signals"),
         ("UPDATE quarantine SET journal_id = 2 WHERE id = 1", "quarantine_rows", "has 0 quarantined"),

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.errors import SignalkeepError, SyncFailed
-from signalkeep.ingest.pipeline import Pipeline
+from signalkeep.ingest.pipeline import Pipeline, Prepared
 from signalkeep.journal.reader import JournalReader
 from signalkeep.retry import Backoff
 from signalkeep.store import journals
@@ -28,6 +28,32 @@ Connect: TypeAlias = Callable[[], Awaitable[Connection]]
 MakePipeline: TypeAlias = Callable[[Connection, int, list[int]], Pipeline]
 
 log = get_logger()
+
+
+class _Ahead:
+    """The batch that is being written while the next one is prepared."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._writing: asyncio.Task[Written] | None = None
+
+    def begin(self, prepared: Prepared) -> None:
+        assert self._writing is None, "one after the other"
+        self._writing = asyncio.create_task(self.pipeline.write(prepared), name="write")
+
+    async def finish(self) -> Written | None:
+        """What was written; None if there was nothing to wait for. Raises what kept it from being written."""
+        if self._writing is None:
+            return None
+        writing, self._writing = self._writing, None
+        return await writing
+
+    async def give_up(self) -> None:
+        """Write no further: whatever was not committed is driven again from the cursor."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+            self._writing = None
 
 
 class JournalDriver:
@@ -83,23 +109,37 @@ class JournalDriver:
             return True
         pipeline = self._make_pipeline(connection, journal_id, [])
         await self._follow_cursors(connection, journal_id, pipeline)
+        ahead = _Ahead(pipeline)
+        try:
+            return await self._drive_on(connection, journal_id, ahead, backoff)
+        finally:
+            await ahead.give_up()
+
+    async def _drive_on(self, connection: Connection, journal_id: int, ahead: _Ahead, backoff: Backoff) -> bool:
+        """From the cursors on. While one batch is written, the next one is read and decoded."""
         reread_at = note_at = self._clock.monotonic()
         wait_s = limits.INGEST_POLL_S_MIN
         while not self._stop.is_set():
             now = self._clock.monotonic()
-            if now >= reread_at:
-                await self._follow_cursors(connection, journal_id, pipeline)
-                reread_at = now + limits.CURSOR_REREAD_S
-            items = self._reader.read(self._batch_frames, limits.INGEST_BATCH_BYTES_MAX)
-            if items:
-                try:
-                    self.written.add(await pipeline.ingest(items))
-                    self.position = min(pipeline.cursors)
-                except CursorMoved:
-                    await self._follow_cursors(connection, journal_id, pipeline)
-                backoff.reset()
-                wait_s = limits.INGEST_POLL_S_MIN
-            if now >= note_at or self._reader.finished:
+            try:
+                if now >= reread_at:
+                    await self._settle(ahead)
+                    await self._follow_cursors(connection, journal_id, ahead.pipeline)
+                    reread_at = now + limits.CURSOR_REREAD_S
+                items = self._reader.read(self._batch_frames, limits.INGEST_BATCH_BYTES_MAX)
+                if items:
+                    prepared = await ahead.pipeline.prepare(items)
+                    await self._settle(ahead)
+                    ahead.begin(prepared)
+                    backoff.reset()
+                    wait_s = limits.INGEST_POLL_S_MIN
+                if not items or now >= note_at:
+                    await self._settle(ahead)
+            except CursorMoved:
+                await ahead.give_up()
+                await self._follow_cursors(connection, journal_id, ahead.pipeline)
+                continue
+            if now >= note_at:
                 await self._note_progress(connection, journal_id)
                 note_at = now + limits.PROGRESS_NOTE_S
             if items:
@@ -110,7 +150,15 @@ class JournalDriver:
                 return await self._ended(connection, journal_id)
             await self._pause(wait_s)
             wait_s = min(wait_s * 2, limits.INGEST_POLL_S_MAX)
+        await self._settle(ahead)
         return True
+
+    async def _settle(self, ahead: _Ahead) -> None:
+        """Wait until what is being written is in the database, or raise what keeps it out."""
+        written = await ahead.finish()
+        if written is not None:
+            self.written.add(written)
+            self.position = min(ahead.pipeline.cursors)
 
     async def _follow_cursors(self, connection: Connection, journal_id: int, pipeline: Pipeline) -> None:
         cursors = await journals.cursors(connection, journal_id)
@@ -125,7 +173,7 @@ class JournalDriver:
                 "it was restored from an older state; the range is driven again",
             )
         if cursors != pipeline.cursors or lowest != self.position:
-            pipeline.cursors = cursors
+            pipeline.start_from(cursors)
             self._reader.seek(lowest)
         self.position = lowest
 

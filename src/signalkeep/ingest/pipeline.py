@@ -1,5 +1,8 @@
 """From a range of a journal to rows: decode, triage, write; and what to do when the database says no.
 
+`prepare` decodes and may run while the range before is being written; `write` stores what was prepared, in order. One
+connection serves both, never at the same time.
+
 Data errors bisect the range: first by frames, each half a transaction of its own that moves the cursor; then, within
 one frame, record by record in transactions that are rolled back. What is left is quarantined as `database_rejected`
 with the SQLSTATE; its neighbours are stored. A missing partition is made and the write tried again. A registry entry
@@ -9,8 +12,9 @@ quarantines nothing for it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,6 +33,10 @@ from signalkeep.store.writer import CursorMoved, DeviceChanged, probe, write
 from signalkeep.telemetry import get_logger
 
 Numbered: TypeAlias = tuple[int, Entry]
+Prepared: TypeAlias = "list[tuple[_Range, IngestBatch]]"
+"""Ranges, one after the other in each lane, with the rows that they become."""
+
+FRAMES_AT_A_TIME: Final = 16  # decoded before others on the event loop have their turn
 
 log = get_logger()
 
@@ -76,7 +84,7 @@ class _Range(msgspec.Struct):
 
 
 class Pipeline:
-    """Writes ranges of one journal over one connection. `cursors` follows what has been committed."""
+    """Writes ranges of one journal over one connection. `cursors`: what has been committed, by lane."""
 
     def __init__(
         self,
@@ -87,26 +95,54 @@ class Pipeline:
         protocols: Mapping[str, TrackerProtocol],
         rules: Rules,
     ) -> None:
-        self.cursors = cursors
         self._connection = connection
+        self._in_use = asyncio.Lock()  # the connection
         self._journal_id = journal_id
         self._protocols = protocols
         self._rules = rules
         self._devices: dict[str, Device] = {}
         self._mentioned: set[str] = set()
         self._months: set[tuple[int, int]] = set()
+        self.start_from(cursors)
+
+    def start_from(self, cursors: list[int]) -> None:
+        """What is prepared next begins here; what was prepared before and is not written counts for nothing."""
+        self.cursors = cursors
+        self._prepared_to = list(cursors)
 
     async def ingest(self, items: Sequence[Chunk | Lost]) -> Written:
-        """Write what was read, lane by lane. Raises CursorMoved if a cursor is not where it was last seen."""
-        written = Written()
+        """Prepare and write, one after the other."""
+        return await self.write(await self.prepare(items))
+
+    async def prepare(self, items: Sequence[Chunk | Lost]) -> Prepared:
+        """Decode what was read, lane by lane. Raises CursorMoved if it does not continue what was prepared before."""
+        prepared = []
         for span in self._ranges(items):
-            written.add(await self._write(span))
-            self._mention_unknown(span)
-            self.cursors[span.lane] = span.last_seq
+            devices = await self._devices_of(span)
+            batch = await self._batch(span, devices)
+            if not _months(batch) <= self._months:
+                async with self._in_use:
+                    await self._know_months(batch)
+            prepared.append((span, batch))
+            self._prepared_to[span.lane] = span.last_seq
+        return prepared
+
+    async def write(self, prepared: Prepared) -> Written:
+        """Store what was prepared. Raises CursorMoved if a cursor is not where it was last seen."""
+        written = Written()
+        async with self._in_use:
+            try:
+                for span, batch in prepared:
+                    written.add(await self._write(span, batch))
+                    self._mention_unknown(span)
+                    self.cursors[span.lane] = span.last_seq
+            except BaseException:
+                self.start_from(self.cursors)
+                raise
         return written
 
     def _ranges(self, items: Sequence[Chunk | Lost]) -> list[_Range]:
-        lanes = len(self.cursors)
+        lanes = len(self._prepared_to)
         first_seq, last_seq = items[0].first_seq, _last_seq(items[-1])
         entries: list[list[Numbered]] = [[] for _ in range(lanes)]
         lost: list[LostRange] = []
@@ -118,7 +154,7 @@ class Pipeline:
                 lane = lane_of(entry.device_number, lanes) if isinstance(entry, FrameEntry) else 0
                 entries[lane].append((seq, entry))
         ranges = []
-        for lane, cursor in enumerate(self.cursors):
+        for lane, cursor in enumerate(self._prepared_to):
             match fit(first_seq, last_seq, cursor):
                 case Fit.HOLE:
                     raise CursorMoved
@@ -130,10 +166,11 @@ class Pipeline:
                     pass
         return ranges
 
-    async def _write(self, span: _Range) -> Written:
+    async def _write(self, span: _Range, prepared: IngestBatch | None = None) -> Written:
         """One transaction for the range, or several if the database rejects a value in it."""
         for tries_left in reversed(range(limits.WRITE_TRIES_MAX)):
-            batch = await self._batch(span)
+            batch = prepared or await self._prepare_again(span)
+            prepared = None
             try:
                 return await write(self._connection, batch)
             except DeviceChanged:
@@ -192,22 +229,26 @@ class Pipeline:
                 reject(rows, row.record_no, sqlstate(error), str(error))
         return await write(self._connection, batch)
 
-    async def _batch(self, span: _Range) -> IngestBatch:
-        frames = [(seq, entry) for seq, entry in span.entries if isinstance(entry, FrameEntry)]
-        await self._know_devices({entry.device_number for _, entry in frames})
-        rows = [
-            triage(
-                seq,
-                entry,
-                self._devices[entry.device_number],
-                self._protocols.get(entry.protocol),
-                retention_days=self._rules.retention_days,
-            )
-            for seq, entry in frames
-        ]
-        await self._know_months(rows)
+    async def _prepare_again(self, span: _Range) -> IngestBatch:
+        """While we have the connection."""
+        await self._know_devices(_numbers(span))
+        batch = await self._batch(span, self._devices)
+        await self._know_months(batch)
+        return batch
+
+    async def _batch(self, span: _Range, devices: Mapping[str, Device]) -> IngestBatch:
+        """Decode, a few frames at a time: whoever shares the event loop is not kept waiting."""
+        rows: list[FrameRows] = []
+        others = 0
         refusals: dict[str, int] = {}
-        for _, entry in span.entries:
+        for number, (seq, entry) in enumerate(span.entries):
+            if number % FRAMES_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            if isinstance(entry, FrameEntry):
+                device, protocol = devices[entry.device_number], self._protocols.get(entry.protocol)
+                rows.append(triage(seq, entry, device, protocol, retention_days=self._rules.retention_days))
+                continue
+            others += 1
             if isinstance(entry, TallyEntry):
                 for reason, count in entry.counts.items():
                     refusals[reason] = refusals.get(reason, 0) + count
@@ -217,10 +258,18 @@ class Pipeline:
             span.after_seq,
             span.last_seq,
             rows,
-            other_entries=len(span.entries) - len(frames),
+            other_entries=others,
             refusals=refusals,
             lost=span.lost,
         )
+
+    async def _devices_of(self, span: _Range) -> Mapping[str, Device]:
+        """The registry's entries for the devices of a range. The connection is only waited for if one is missing."""
+        numbers = _numbers(span)
+        if not self._devices.keys() >= numbers:
+            async with self._in_use:
+                await self._know_devices(numbers)
+        return {number: self._devices[number] for number in numbers}
 
     async def _know_devices(self, numbers: set[str]) -> None:
         missing = numbers - self._devices.keys()
@@ -237,11 +286,19 @@ class Pipeline:
         for rows in batch.frames:
             self._devices.pop(rows.device.device_number, None)
 
-    async def _know_months(self, frames: list[FrameRows]) -> None:
-        months = {(row.wire_time.year, row.wire_time.month) for rows in frames for row in rows.signals}
+    async def _know_months(self, batch: IngestBatch) -> None:
+        months = _months(batch)
         if not months <= self._months:
             await ensure_partitions(self._connection, months - self._months)
             self._months |= months
+
+
+def _numbers(span: _Range) -> set[str]:
+    return {entry.device_number for _, entry in span.entries if isinstance(entry, FrameEntry)}
+
+
+def _months(batch: IngestBatch) -> set[tuple[int, int]]:
+    return {(row.wire_time.year, row.wire_time.month) for rows in batch.frames for row in rows.signals}
 
 
 def _last_seq(item: Chunk | Lost) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from signalkeep.ingest.keys import RecordKey, record_key
-from signalkeep.ingest.validate import fault
+from signalkeep.ingest.validate import attributes_json, fault
 from signalkeep.journal.record import FrameEntry
 from signalkeep.model import Decoded, DeviceSettings, DeviceStatus, Flag, Outcome, Reason, Undecodable
 from signalkeep.protocols.contract import TrackerProtocol
@@ -40,14 +40,17 @@ def triage(
     for record_no, outcome in enumerate(_decode(frame, device.settings, protocol)):
         wire_time = outcome.signal.wire_time if isinstance(outcome, Decoded) else outcome.wire_time
         key = record_key(frame.protocol, outcome.raw_record, wire_time, received_at)
-        verdict = _verdict(outcome, device, key, oldest, forced=forced)
+        written = attributes_json(outcome.signal) if isinstance(outcome, Decoded) else b""
+        verdict = _verdict(outcome, written, device, key, oldest, forced=forced)
         if verdict is None:
             assert isinstance(outcome, Decoded)
             signal = outcome.signal
             flags = (Flag.WEAK_KEY if key.weak else 0) | (Flag.FORCED if forced else 0)
             device_time = None if key.weak else signal.device_time
             rows.signals.append(
-                SignalRow(record_no, key.wire_time, key.digest, int(flags), device_time, signal, outcome.raw_record)
+                SignalRow(
+                    record_no, key.wire_time, key.digest, int(flags), device_time, signal, written, outcome.raw_record
+                )
             )
         else:
             reason, detail = verdict
@@ -88,12 +91,12 @@ def _decode(frame: FrameEntry, settings: DeviceSettings, protocol: TrackerProtoc
 
 
 def _verdict(
-    outcome: Outcome, device: Device, key: RecordKey, oldest: datetime | None, *, forced: bool
+    outcome: Outcome, written: bytes, device: Device, key: RecordKey, oldest: datetime | None, *, forced: bool
 ) -> tuple[Reason, str] | None:
     """Reason and detail for quarantine, None for a signal. What cannot be decoded comes before policy."""
     if isinstance(outcome, Undecodable):
         return outcome.reason, outcome.detail
-    problem = fault(outcome.signal)
+    problem = fault(outcome.signal, written)
     if problem:
         return Reason.BAD_VALUE, problem
     if not device.device_number:

@@ -242,7 +242,8 @@ class Audit:
         return keys
 
     def _line(self, row: Row) -> str:
-        return f"device {row['device_number']}, journal {self._names[row['journal_id']]}"
+        journal = self._names.get(row["journal_id"], f"number {row['journal_id']} (not known)")
+        return f"device {row['device_number']}, journal {journal}"
 
     def _find(self, check: str, subject: str, detail: str) -> None:
         self._findings.append(Finding(check, subject, detail))

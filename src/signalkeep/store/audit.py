@@ -38,9 +38,9 @@ SIGNALS_OFF: Final = """
 WITH there AS (
     SELECT journal_id, device_id, count(*) AS n, bit_xor(digest) AS key_xor FROM signal GROUP BY journal_id, device_id
 )
-SELECT journal_id, device_id, d.device_number, coalesce(l.stored + l.released, 0) AS expected,
-       coalesce(t.n, 0) AS found
-FROM ledger l FULL JOIN there t USING (journal_id, device_id) JOIN device d ON d.id = device_id
+SELECT journal_id, device_id, coalesce(d.device_number, 'number ' || device_id || ' (not registered)') AS device_number,
+       coalesce(l.stored + l.released, 0) AS expected, coalesce(t.n, 0) AS found
+FROM ledger l FULL JOIN there t USING (journal_id, device_id) LEFT JOIN device d ON d.id = device_id
 WHERE coalesce(l.stored + l.released, 0) <> coalesce(t.n, 0) OR coalesce(l.key_xor, 0) <> coalesce(t.key_xor, 0)
 ORDER BY journal_id, device_id
 """

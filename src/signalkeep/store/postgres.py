@@ -173,8 +173,17 @@ async def _prepare(connection: Connection, dsn: str, settings: DatabaseSettings)
     )
 
 
+class JsonText:
+    """A value of jsonb that is written already."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
 def _encode_jsonb(value: Any) -> bytes:
-    return b"\x01" + msgspec.json.encode(value)
+    return b"\x01" + (value.text if type(value) is JsonText else msgspec.json.encode(value))
 
 
 def _decode_jsonb(value: bytes) -> Any:
@@ -236,6 +245,11 @@ def sqlstate(error: BaseException) -> str:
     if isinstance(error, asyncpg.PostgresError):
         return error.sqlstate or ""
     return "22000" if _is_encoding_error(error) else ""
+
+
+def is_duplicate_key(error: BaseException) -> bool:
+    """Whether a row has the key of one that is there."""
+    return isinstance(error, asyncpg.UniqueViolationError)
 
 
 def _is_missing_partition(error: asyncpg.PostgresError) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from signalkeep.store import sql
+from signalkeep.store import signals, sql
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.rows import FrameRows, SignalRow
 from signalkeep.store.state import move_positions
@@ -84,11 +84,13 @@ async def release_rows(connection: Connection, items: list[ReleaseItem], *, clos
     """Store the records and close their rows; returns how many became new signals. In the caller's transaction."""
     if not items:
         return 0
-    values = [sql.signal_values(item.rows, item.row, item.journal_id, item.seq, item.record_no) for item in items]
+    values = [signals.values_of(item.rows, item.row, item.journal_id, item.seq, item.record_no) for item in items]
     bookings: dict[tuple[int, int], _Booking] = defaultdict(_Booking)
-    for stored in await connection.fetch(sql.INSERT_SIGNALS, *zip(*values, strict=True)):
-        booking = bookings[stored["journal_id"], stored["device_id"]]
-        booking.stored, booking.key_xor = stored["stored"], stored["key_xor"]
+    for (device_id, journal_id), stored in (await signals.store(connection, values, {})).items():
+        booking = bookings[journal_id, device_id]
+        booking.stored, booking.key_xor = stored.rows, stored.key_xor
+    latest = signals.latest(values)
+    await connection.execute(sql.MOVE_MARK, list(latest), list(latest.values()))
     for closed in await connection.fetch(CLOSE, [item.id for item in items], "released", closed_by, 1):
         bookings[closed["journal_id"], closed["device_id"]].closed += 1
     assert sum(booking.closed for booking in bookings.values()) == len(items), "released under the device's lock"

@@ -29,6 +29,7 @@ class SignalRow(msgspec.Struct):
     flags: int
     device_time: datetime | None
     signal: Signal
+    attributes: bytes  # those of the signal as JSON, ready to be stored
     raw_record: bytes  # kept in case that the database rejects the row
 
 

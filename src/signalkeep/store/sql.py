@@ -1,6 +1,7 @@
-"""The statements of the write path, each with a name and a sentence, and the one row layout of `signal`.
+"""The statements of the write path, each with a name and a sentence.
 
-Nothing here runs anything: `store.writer`, `store.state` and `store.release` do, each within the caller's transaction.
+Nothing here runs anything: `store.writer`, `store.signals`, `store.state` and `store.release` do, each within the
+caller's transaction.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-
-from signalkeep.store.rows import FrameRows, SignalRow
 
 # Moves a lane's cursor if it still stands where the batch begins; no row: it does not.
 MOVE_CURSOR: Final = """
@@ -21,7 +20,8 @@ RETURNING seq
 
 # Locks the devices of a batch, always in the same order, so that two writers cannot wait for each other.
 LOCK_DEVICES: Final = """
-SELECT device_id, quarantined FROM device_state WHERE device_id = ANY($1::int[]) ORDER BY device_id FOR UPDATE
+SELECT device_id, quarantined, stored_to FROM device_state
+WHERE device_id = ANY($1::int[]) ORDER BY device_id FOR UPDATE
 """
 
 # The registry's present revision of each device; a statement of its own, so that it sees what the lock waited for.
@@ -52,10 +52,10 @@ WITH stored AS (
         course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no)
     SELECT
         device_id, wire_time, digest, device_time, received_at, fix_valid, latitude, longitude, altitude_m, speed_kmh,
-        course_deg, satellites, event_code, attributes::jsonb, flags, protocol, journal_id, seq, record_no
+        course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no
     FROM unnest(
         $1::int[], $2::timestamptz[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::boolean[], $7::float8[],
-        $8::float8[], $9::real[], $10::real[], $11::real[], $12::smallint[], $13::text[], $14::text[], $15::int[],
+        $8::float8[], $9::real[], $10::real[], $11::real[], $12::smallint[], $13::text[], $14::jsonb[], $15::int[],
         $16::text[], $17::int[], $18::bigint[], $19::smallint[])
         AS r (device_id, wire_time, digest, device_time, received_at, fix_valid, latitude, longitude, altitude_m,
               speed_kmh, course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no)
@@ -94,7 +94,7 @@ ON CONFLICT (journal_id, device_id) DO UPDATE SET
     key_xor = l.key_xor # EXCLUDED.key_xor
 """
 
-# Moves last contact forward and adds the counters.
+# Moves last contact and the mark of what is stored forward, and adds the counters.
 ADD_TO_DEVICE_STATE: Final = """
 UPDATE device_state s SET
     frames = s.frames + c.frames, records = s.records + c.records, stored = s.stored + c.stored,
@@ -102,10 +102,11 @@ UPDATE device_state s SET
     quarantine_open = s.quarantine_open + c.quarantined,
     last_protocol = CASE WHEN c.received_at >= s.last_received_at IS NOT FALSE THEN c.protocol ELSE s.last_protocol END,
     last_peer = CASE WHEN c.received_at >= s.last_received_at IS NOT FALSE THEN c.peer ELSE s.last_peer END,
-    last_received_at = greatest(s.last_received_at, c.received_at)
+    last_received_at = greatest(s.last_received_at, c.received_at), stored_to = greatest(s.stored_to, c.stored_to)
 FROM unnest(
     $1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[],
-    $9::text[]) AS c (device_id, frames, records, stored, duplicate, quarantined, received_at, protocol, peer)
+    $9::text[], $10::timestamptz[])
+    AS c (device_id, frames, records, stored, duplicate, quarantined, received_at, protocol, peer, stored_to)
 WHERE s.device_id = c.device_id
 """
 
@@ -117,6 +118,12 @@ UPDATE device_state s SET
 FROM unnest($1::int[], $2::timestamptz[], $3::float8[], $4::float8[], $5::real[], $6::real[], $7::real[])
     AS p (device_id, device_time, latitude, longitude, altitude_m, speed_kmh, course_deg)
 WHERE s.device_id = p.device_id AND (p.device_time > s.device_time) IS NOT FALSE
+"""
+
+# Moves the mark of what is stored forward, for records that left quarantine.
+MOVE_MARK: Final = """
+UPDATE device_state s SET stored_to = greatest(s.stored_to, m.stored_to)
+FROM unnest($1::int[], $2::timestamptz[]) AS m (device_id, stored_to) WHERE s.device_id = m.device_id
 """
 
 # Adds a tally's counts.
@@ -139,29 +146,3 @@ _encoder = msgspec.json.Encoder()
 def json_text(value: Any) -> str:
     """JSON as text, to be cast in the statement: cheaper than a codec for arrays of jsonb."""
     return _encoder.encode(value).decode()
-
-
-def signal_values(rows: FrameRows, row: SignalRow, journal_id: int, seq: int, record_no: int) -> tuple[object, ...]:
-    """The parameters of INSERT_SIGNALS for one record, in their order."""
-    signal = row.signal
-    return (
-        rows.device.id,
-        row.wire_time,
-        row.digest,
-        row.device_time,
-        rows.received_at,
-        signal.fix_valid,
-        signal.latitude,
-        signal.longitude,
-        signal.altitude_m,
-        signal.speed_kmh,
-        signal.course_deg,
-        signal.satellites,
-        signal.event_code,
-        json_text(signal.attributes),
-        row.flags,
-        rows.frame.protocol,
-        journal_id,
-        seq,
-        record_no,
-    )

@@ -24,6 +24,7 @@ class Counts(msgspec.Struct):
     duplicate: int = 0
     quarantined: int = 0
     key_xor: int = 0
+    stored_to: datetime | None = None  # the latest wire time among what was stored, or was to be
 
 
 async def add_to_ledger(connection: Connection, journal_id: int, counts: dict[int, Counts]) -> None:
@@ -54,6 +55,7 @@ async def update_device_state(connection: Connection, frames: Iterable[FrameRows
             latest[device_id].received_at,
             latest[device_id].frame.protocol,
             latest[device_id].frame.peer,
+            count.stored_to,
         )
         for device_id, count in counts.items()
     ]

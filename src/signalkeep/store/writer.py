@@ -4,7 +4,7 @@
     2  device_state    rows of the batch's devices locked in one order: the lock that serialises writing for a device
     3  device          revision compared with the one the frames were decoded under
     4  quarantine      a record that waits there and may now be a signal is released, not stored beside it
-    5  signal          insert, duplicates fall away on the record key
+    5  signal          store what is new; duplicates fall away on the record key
     6  quarantine      insert what is in neither table
     7  ledger, device_state, refusal, finding
 
@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from signalkeep.store import sql
+from signalkeep.store import signals, sql
 from signalkeep.store.postgres import Connection
 from signalkeep.store.release import ReleaseItem, release_rows
 from signalkeep.store.rows import FrameRows, IngestBatch, LostRange, QuarantineRow, SignalRow, Written
@@ -47,6 +47,13 @@ class _Candidate(msgspec.Struct):
     row: SignalRow
 
 
+class _Devices(msgspec.Struct):
+    """What the lock showed: who has, or ever had, something in quarantine, and up to where there are signals."""
+
+    with_quarantine: set[int] = msgspec.field(default_factory=set)
+    marks: dict[int, datetime | None] = msgspec.field(default_factory=dict)
+
+
 async def write(connection: Connection, batch: IngestBatch) -> Written:
     """Write the batch in one transaction. Raises CursorMoved, DeviceChanged, or what the database raises."""
     async with connection.transaction():
@@ -65,11 +72,11 @@ async def probe(connection: Connection, batch: IngestBatch) -> None:
 
 async def _write(connection: Connection, batch: IngestBatch) -> Written:
     await _move_cursor(connection, batch)
-    with_quarantine = await _lock_devices(connection, batch)
+    devices = await _lock_devices(connection, batch)
     counts: dict[int, Counts] = defaultdict(Counts)
     for rows in batch.frames:
         counts[rows.device.id].frames += 1
-    written = await _write_frames(connection, batch.journal_id, batch.frames, with_quarantine, counts)
+    written = await _write_frames(connection, batch.journal_id, batch.frames, devices, counts)
     await _note_other_entries(connection, batch)
     return written
 
@@ -79,23 +86,23 @@ async def write_again(connection: Connection, journal_id: int, frames: list[Fram
 
     In the caller's transaction, which holds the devices' locks. No cursor is concerned: the frames were counted before.
     """
-    with_quarantine = {rows.device.id for rows in frames}
-    return await _write_frames(connection, journal_id, frames, with_quarantine, defaultdict(Counts))
+    devices = _Devices(with_quarantine={rows.device.id for rows in frames})
+    return await _write_frames(connection, journal_id, frames, devices, defaultdict(Counts))
 
 
 async def _write_frames(
     connection: Connection,
     journal_id: int,
     frames: list[FrameRows],
-    with_quarantine: set[int],
+    devices: _Devices,
     counts: dict[int, Counts],
 ) -> Written:
     """Every record to its place, and all that counts it."""
     for rows in frames:
         counts[rows.device.id].records += len(rows.signals) + len(rows.quarantined)
     candidates = [_Candidate(rows, row) for rows in frames for row in rows.signals]
-    candidates = await _settle_quarantined(connection, candidates, with_quarantine)
-    await _insert_signals(connection, journal_id, candidates, counts)
+    candidates = await _settle_quarantined(connection, candidates, devices.with_quarantine)
+    await _store_signals(connection, journal_id, candidates, devices.marks, counts)
     await _insert_quarantine(connection, journal_id, frames, counts)
     for count in counts.values():
         count.duplicate = count.records - count.stored - count.quarantined
@@ -126,11 +133,11 @@ async def _move_cursor(connection: Connection, batch: IngestBatch) -> None:
         raise CursorMoved
 
 
-async def _lock_devices(connection: Connection, batch: IngestBatch) -> set[int]:
-    """Lock and compare; returns the devices that have, or ever had, something in quarantine."""
+async def _lock_devices(connection: Connection, batch: IngestBatch) -> _Devices:
+    """Lock and compare."""
     decoded_under = {rows.device.id: rows.device.revision for rows in batch.frames}
     if not decoded_under:
-        return set()
+        return _Devices()
     ids = list(decoded_under)
     states = await connection.fetch(sql.LOCK_DEVICES, ids)
     now = {row["id"]: row["revision"] for row in await connection.fetch(sql.DEVICE_REVISIONS, ids)}
@@ -138,7 +145,10 @@ async def _lock_devices(connection: Connection, batch: IngestBatch) -> set[int]:
     if changed:
         raise DeviceChanged(changed)
     assert len(states) == len(ids), "every device has its device_state row"
-    return {row["device_id"] for row in states if row["quarantined"]}
+    return _Devices(
+        {row["device_id"] for row in states if row["quarantined"]},
+        {row["device_id"]: row["stored_to"] for row in states},
+    )
 
 
 async def _settle_quarantined(
@@ -167,18 +177,22 @@ async def _settle_quarantined(
     return [item for item in candidates if (item.rows.device.id, item.row.wire_time, item.row.digest) not in settled]
 
 
-async def _insert_signals(
-    connection: Connection, journal_id: int, candidates: list[_Candidate], counts: dict[int, Counts]
+async def _store_signals(
+    connection: Connection,
+    journal_id: int,
+    candidates: list[_Candidate],
+    marks: dict[int, datetime | None],
+    counts: dict[int, Counts],
 ) -> None:
-    if not candidates:
-        return
     values = [
-        sql.signal_values(item.rows, item.row, journal_id, item.rows.seq, item.row.record_no) for item in candidates
+        signals.values_of(item.rows, item.row, journal_id, item.rows.seq, item.row.record_no) for item in candidates
     ]
-    for row in await connection.fetch(sql.INSERT_SIGNALS, *zip(*values, strict=True)):
-        count = counts[row["device_id"]]
-        count.stored += row["stored"]
-        count.key_xor ^= row["key_xor"]
+    for (device_id, _), gained in (await signals.store(connection, values, marks)).items():
+        count = counts[device_id]
+        count.stored += gained.rows
+        count.key_xor ^= gained.key_xor
+    for device_id, stored_to in signals.latest(values).items():
+        counts[device_id].stored_to = stored_to
 
 
 async def _insert_quarantine(
