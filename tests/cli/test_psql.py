@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from signalkeep.cli.psql import without_password
+from signalkeep.store.schema import HEAD
 from tests.servers import PostgresServer, connected, free_port
 
 pytestmark = pytest.mark.servers
@@ -18,6 +19,7 @@ PROGRAM = """
 import typer
 from signalkeep.cli.migrate import migrate
 from signalkeep.cli.psql import psql
+from signalkeep.store.schema import HEAD
 from signalkeep.store.schema import HEAD
 app = typer.Typer()
 app.command()(migrate)
