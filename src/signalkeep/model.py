@@ -71,7 +71,7 @@ class DeviceSettings(msgspec.Struct, frozen=True):
     model: str = ""
 
 
-class Signal(msgspec.Struct, kw_only=True):
+class Signal(msgspec.Struct, kw_only=True, gc=False):
     """A decoded record. Units are in the names; attributes use the standard names of docs/attributes.md."""
 
     wire_time: datetime | None  # the time as sent, read as UTC, never reinterpreted; None: none that can be read
@@ -87,7 +87,7 @@ class Signal(msgspec.Struct, kw_only=True):
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Decoded(msgspec.Struct):
+class Decoded(msgspec.Struct, gc=False):
     """A record that became a signal. `raw_record`: its bytes without what changes on a re-send (the record key)."""
 
     signal: Signal

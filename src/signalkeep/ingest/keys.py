@@ -21,7 +21,7 @@ FIRST_USABLE_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before it, a devi
 FUTURE_MAX: Final = timedelta(seconds=limits.FUTURE_S_MAX)
 
 
-class RecordKey(msgspec.Struct, frozen=True):
+class RecordKey(msgspec.Struct, frozen=True, gc=False):
     """Identity of a record within its device."""
 
     wire_time: datetime  # as sent; received_at where the sent one cannot be used

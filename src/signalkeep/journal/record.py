@@ -39,7 +39,7 @@ BATCH_HEADER_BYTES: Final = _BATCH.size + _U32.size
 assert SEGMENT_HEADER_BYTES <= HEADER_COPY_OFFSET
 
 
-class FrameEntry(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class FrameEntry(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A frame as it came, with what a decoder needs besides. `device_number` is the claimed identity."""
 
     received_at_us: int  # microseconds since 1970, UTC

@@ -20,7 +20,7 @@ class Device(msgspec.Struct, frozen=True):
     settings: DeviceSettings
 
 
-class SignalRow(msgspec.Struct):
+class SignalRow(msgspec.Struct, gc=False):
     """A record that shall become a row in `signal`."""
 
     record_no: int
@@ -44,7 +44,7 @@ class QuarantineRow(msgspec.Struct):
     raw_record: bytes
 
 
-class FrameRows(msgspec.Struct):
+class FrameRows(msgspec.Struct, gc=False):
     """A frame with what becomes of its records."""
 
     seq: int

@@ -42,7 +42,7 @@ class DeviceChanged(Exception):
         self.device_ids = device_ids
 
 
-class _Candidate(msgspec.Struct):
+class _Candidate(msgspec.Struct, gc=False):
     rows: FrameRows
     row: SignalRow
 
