@@ -16,9 +16,10 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.ingest.lanes import Fit, fit, lane_of
+from signalkeep.ingest.sessions import refusals_in, sessions_in
 from signalkeep.ingest.triage import reject, triage
 from signalkeep.journal.reader import Chunk, Lost
-from signalkeep.journal.record import Entry, FrameEntry, TallyEntry
+from signalkeep.journal.record import Entry, FrameEntry
 from signalkeep.model import DeviceStatus
 from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.store import registry
@@ -206,11 +207,7 @@ class Pipeline:
             for seq, entry in frames
         ]
         await self._know_months(rows)
-        refusals: dict[str, int] = {}
-        for _, entry in span.entries:
-            if isinstance(entry, TallyEntry):
-                for reason, count in entry.counts.items():
-                    refusals[reason] = refusals.get(reason, 0) + count
+        entries = [entry for _, entry in span.entries]
         return IngestBatch(
             self._journal_id,
             span.lane,
@@ -218,8 +215,9 @@ class Pipeline:
             span.last_seq,
             rows,
             other_entries=len(span.entries) - len(frames),
-            refusals=refusals,
+            refusals=refusals_in(entries),
             lost=span.lost,
+            sessions=sessions_in(entries),
         )
 
     async def _know_devices(self, numbers: set[str]) -> None:

@@ -18,7 +18,7 @@ from signalkeep.store.rows import Device
 
 CHANNEL: Final = "device_changed"
 
-_COLUMNS: Final = "id, device_number, status, model, time_zone, revision"
+_COLUMNS: Final = "id, device_number, status, model, time_zone, revision, erased_to"
 
 # Registry entries by number.
 FIND: Final = f"SELECT {_COLUMNS} FROM device WHERE device_number = ANY($1::text[])"  # noqa: S608 - constant columns
@@ -80,6 +80,7 @@ def device_of(row: Row) -> Device:
         DeviceStatus(row["status"]),
         row["revision"],
         DeviceSettings(row["time_zone"], row["model"]),
+        row["erased_to"],
     )
 
 
