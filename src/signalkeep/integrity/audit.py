@@ -242,9 +242,7 @@ class Audit:
         more = f"; and {len(parts) - NAMED_MAX} more" if len(parts) > NAMED_MAX else ""
         return "".join(f"; {part}" for part in parts[:NAMED_MAX]) + more
 
-    def _keys_in_journal(
-        self, directory: Path, device_number: str, floor: datetime
-    ) -> dict[tuple[datetime, int], int]:
+    def _keys_in_journal(self, directory: Path, device_number: str, floor: datetime) -> dict[tuple[datetime, int], int]:
         """Keys of a device's records above the floor of an erasure, with the number of their entry."""
         reader = JournalReader(self._fs, directory, evidence_root=self._evidence_root)
         reader.seek(0)
