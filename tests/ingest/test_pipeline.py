@@ -233,7 +233,13 @@ async def test_a_discarded_record_stays_discarded(connection: Connection) -> Non
 
 async def test_undecodable_records_are_kept_with_their_bytes_beside_stored_neighbours(connection: Connection) -> None:
     bench = await Bench(connection).open()
-    assert await bench.feed("1 bad 2", "bad") == {"records": 4, "stored": 2, "duplicate": 1, "quarantined": 1, "suppressed": 0}
+    assert await bench.feed("1 bad 2", "bad") == {
+        "records": 4,
+        "stored": 2,
+        "duplicate": 1,
+        "quarantined": 1,
+        "suppressed": 0,
+    }
     row = await connection.fetchrow(
         "SELECT q.*, f.raw AS whole FROM quarantine q JOIN quarantine_frame f ON f.id = frame_id"
     )

@@ -82,7 +82,9 @@ async def test_up_to_a_moment_everything_goes_and_the_sums_hold(connection: Conn
     line = await ledger(connection)
     assert (line["stored"], line["erased"], line["erased_quarantine"]) == (40, 11, 1)
     assert json.loads(log.read_text())["device_number"] == NUMBER
-    actions = await connection.fetch("SELECT action, detail FROM audit_log WHERE action LIKE 'device.erase%' ORDER BY id")
+    actions = await connection.fetch(
+        "SELECT action, detail FROM audit_log WHERE action LIKE 'device.erase%' ORDER BY id"
+    )
     assert [row["action"] for row in actions] == ["device.erase", "device.erased"]
     assert actions[1]["detail"]["signals"] == 11
 
@@ -282,7 +284,9 @@ async def test_ingest_erases_again_before_it_drives_a_journal(dsn: str, connecti
     service = IngestService(settings(log.parent, dsn), fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
     running = asyncio.create_task(service.run())
     try:
-        await wait_until_async(lambda: connection.fetchval("SELECT count(*) = 3 FROM ledger, generate_series(1, records)"))
+        await wait_until_async(
+            lambda: connection.fetchval("SELECT count(*) = 3 FROM ledger, generate_series(1, records)")
+        )
         await wait_until_async(lambda: connection.fetchval("SELECT erased_at IS NOT NULL FROM device WHERE id = 1"))
     finally:
         stop.set()
