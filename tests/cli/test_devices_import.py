@@ -118,7 +118,7 @@ def test_a_trial_says_the_same_and_changes_nothing(dsn: str, read: Import) -> No
 @pytest.mark.parametrize("delimiter", [",", ";"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_files_of_spreadsheets_are_read(delimiter: str, encoding: str) -> None:
-    text = f'Device_Number,Name,,Notes\r\n 1 ,"größe, ""x""",,\r\n,,,\r\n2,,,"a\nb"\r\n'.replace(",", delimiter)
+    text = 'Device_Number,Name,,Notes\r\n 1 ,"größe, ""x""",,\r\n,,,\r\n2,,,"a\nb"\r\n'.replace(",", delimiter)
     rows, faults = read_devices(text.replace(f"größe{delimiter}", "größe,").encode(encoding))
     assert faults == []
     assert [(row.line, row.device_number, row.name, row.notes) for row in rows] == [
