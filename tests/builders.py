@@ -107,6 +107,7 @@ async def assert_sums(connection: Connection) -> None:
         audit.QUARANTINE_OFF,
         audit.COUNTERS_OFF,
         audit.IN_BOTH,
+        audit.ERASED_THERE,
     ):
         off = [dict(row) for row in await connection.fetch(statement)]
         assert off == [], f"{statement}\n{off}"

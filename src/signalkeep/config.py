@@ -139,6 +139,10 @@ class Settings(BaseSettings):
         return self.data / "run"
 
     @property
+    def erasures_file(self) -> Path:
+        return self.data / "erasures.jsonl"
+
+    @property
     def embedded(self) -> bool:
         return not self.database.resolved_dsn()
 

@@ -71,6 +71,9 @@ FUTURE_S_MAX: Final = 24 * 3600  # a wire time later than received_at by more th
 POSITION_FUTURE_S_MAX: Final = 60  # device_state never moves further into the future than this
 AUDIT_DRAIN_S_MAX: Final = 60.0  # how long an audit with an oracle waits for ingest
 QUARANTINE_RELEASE_BATCH: Final = 500
+ERASE_BATCH_ROWS: Final = 5_000  # per transaction, which holds the device's lock
+IMPORT_ROWS_MAX: Final = 1_000_000  # of one file of devices
+IMPORT_STATEMENT_S_MAX: Final = 3600.0
 TAIL_PAGE_ROWS: Final = 500
 TAIL_POLL_S: Final = 0.3
 

@@ -104,12 +104,12 @@ async def sums_hold(connection: Connection) -> None:
     off = await connection.fetch(
         """
         SELECT * FROM ledger l
-        WHERE records <> stored + duplicate + quarantined
-           OR stored + released <> (SELECT count(*) FROM signal s
+        WHERE records <> stored + duplicate + quarantined + suppressed
+           OR stored + released - erased <> (SELECT count(*) FROM signal s
                                     WHERE (s.journal_id, s.device_id) = (l.journal_id, l.device_id))
            OR key_xor <> (SELECT coalesce(bit_xor(digest), 0) FROM signal s
                           WHERE (s.journal_id, s.device_id) = (l.journal_id, l.device_id))
-           OR quarantined <> (SELECT count(*) FROM quarantine q
+           OR quarantined - erased_quarantine <> (SELECT count(*) FROM quarantine q
                               WHERE (q.journal_id, q.device_id) = (l.journal_id, l.device_id))
         """
     )
@@ -125,7 +125,7 @@ async def sums_hold(connection: Connection) -> None:
 async def test_records_become_rows_with_provenance_and_state(connection: Connection) -> None:
     bench = await Bench(connection).open()
     written = await bench.feed("1 2", "3")
-    assert written == {"records": 3, "stored": 3, "duplicate": 0, "quarantined": 0}
+    assert written == {"records": 3, "stored": 3, "duplicate": 0, "quarantined": 0, "suppressed": 0}
     rows = await connection.fetch("SELECT seq, record_no, latitude, attributes FROM signal ORDER BY wire_time")
     assert [(row["seq"], row["record_no"], row["latitude"]) for row in rows] == [
         (1, 0, 0.01),
@@ -152,9 +152,9 @@ async def test_a_resent_record_never_makes_a_second_row_however_it_is_regrouped(
 
 async def test_a_record_twice_in_one_frame_is_one_row(connection: Connection) -> None:
     bench = await Bench(connection, rules=Rules()).open()
-    assert await bench.feed("1 1") == {"records": 2, "stored": 0, "duplicate": 1, "quarantined": 1}
+    assert await bench.feed("1 1") == {"records": 2, "stored": 0, "duplicate": 1, "quarantined": 1, "suppressed": 0}
     await registry.register(connection, "1", actor="test")
-    assert await bench.feed("2 2 3") == {"records": 3, "stored": 2, "duplicate": 1, "quarantined": 0}
+    assert await bench.feed("2 2 3") == {"records": 3, "stored": 2, "duplicate": 1, "quarantined": 0, "suppressed": 0}
     await sums_hold(connection)
 
 
@@ -164,7 +164,7 @@ async def test_a_stored_record_that_may_no_longer_come_in_is_not_quarantined_bes
     bench = await Bench(connection).open()
     await bench.feed("1")
     await connection.execute("UPDATE device SET status = 'retired', revision = revision + 1")
-    assert await bench.feed("1 2") == {"records": 2, "stored": 0, "duplicate": 1, "quarantined": 1}
+    assert await bench.feed("1 2") == {"records": 2, "stored": 0, "duplicate": 1, "quarantined": 1, "suppressed": 0}
     assert await bench.value("SELECT raw FROM quarantine") == b"2"
     await sums_hold(connection)
 
@@ -204,7 +204,7 @@ async def test_unknown_devices_wait_in_quarantine_and_a_resend_after_registratio
     assert (await bench.feed("1 2", "1"))["quarantined"] == 2
     await registry.register(connection, "1", actor="test")
     written = await bench.feed("1 3")
-    assert written == {"records": 2, "stored": 1, "duplicate": 1, "quarantined": 0}
+    assert written == {"records": 2, "stored": 1, "duplicate": 1, "quarantined": 0, "suppressed": 0}
     states = await connection.fetch("SELECT state FROM quarantine ORDER BY wire_time")
     assert [row["state"] for row in states] == ["released", "open"]
     assert await bench.value("SELECT seq FROM signal ORDER BY wire_time LIMIT 1") == 1, "under its first provenance"
@@ -233,7 +233,13 @@ async def test_a_discarded_record_stays_discarded(connection: Connection) -> Non
 
 async def test_undecodable_records_are_kept_with_their_bytes_beside_stored_neighbours(connection: Connection) -> None:
     bench = await Bench(connection).open()
-    assert await bench.feed("1 bad 2", "bad") == {"records": 4, "stored": 2, "duplicate": 1, "quarantined": 1}
+    assert await bench.feed("1 bad 2", "bad") == {
+        "records": 4,
+        "stored": 2,
+        "duplicate": 1,
+        "quarantined": 1,
+        "suppressed": 0,
+    }
     row = await connection.fetchrow(
         "SELECT q.*, f.raw AS whole FROM quarantine q JOIN quarantine_frame f ON f.id = frame_id"
     )
@@ -264,7 +270,7 @@ async def test_a_rejected_record_is_bisected_out_and_its_neighbours_are_stored(c
     bench = await Bench(connection).open()
     await poison(connection)
     written = await bench.feed("1", "2 3:poison 4", "5", "6:poison", "7", TallyEntry(at_us=0, counts={"checksum": 2}))
-    assert written == {"records": 7, "stored": 5, "duplicate": 0, "quarantined": 2}
+    assert written == {"records": 7, "stored": 5, "duplicate": 0, "quarantined": 2, "suppressed": 0}
     rows = await connection.fetch("SELECT reason, detail, raw FROM quarantine ORDER BY id")
     assert [(row["reason"], row["raw"]) for row in rows] == [
         ("database_rejected", b"3:poison"),

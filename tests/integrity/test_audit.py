@@ -114,10 +114,13 @@ async def test_everything_adds_up(core: Core) -> None:
         "stored": 3,
         "duplicate": 1,
         "quarantined": 4,
+        "suppressed": 0,
         "released": 1,
         "released_duplicate": 0,
         "discarded": 1,
         "replaced": 0,
+        "erased": 0,
+        "erased_quarantine": 0,
     }
 
 

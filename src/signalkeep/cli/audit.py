@@ -111,9 +111,13 @@ def _show(report: Report, verdict: OracleVerdict | None, *, ok: bool) -> None:
     print_rows(rows, columns, as_json=False, empty="no journal yet: no device has sent anything")
     out.print(
         f"records {totals['records']} = stored {totals['stored']} + duplicate {totals['duplicate']} "
-        f"+ quarantined {totals['quarantined']}; out of quarantine: released {totals['released']}, "
-        f"already stored {totals['released_duplicate']}, discarded {totals['discarded']}, replaced {totals['replaced']}"
+        f"+ quarantined {totals['quarantined']}"
+        + (f" + suppressed {totals['suppressed']}" if totals["suppressed"] else "")
+        + f"; out of quarantine: released {totals['released']}, already stored {totals['released_duplicate']}, "
+        f"discarded {totals['discarded']}, replaced {totals['replaced']}"
     )
+    if totals["erased"] or totals["erased_quarantine"]:
+        out.print(f"erased: {totals['erased']} signals, {totals['erased_quarantine']} rows of quarantine")
     if verdict is not None:
         out.print(
             f"oracle: {verdict.safe} told safe, {verdict.stored} stored, {verdict.quarantined} in quarantine; "

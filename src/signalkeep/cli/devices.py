@@ -75,7 +75,7 @@ def add(
     """Register devices and release what they have sent so far. Again: change what is given."""
     for number in numbers:
         registry.check_number(number)
-    _check_time_zone(time_zone)
+    check_time_zone(time_zone)
     settings = config.load(data, config_file)
 
     async def work(connection: Connection) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ def _added(result: Mapping[str, Any]) -> str:
     return f"{text}; {moved}" if moved else text
 
 
-def _check_time_zone(time_zone: str | None) -> None:
+def check_time_zone(time_zone: str | None) -> None:
     """Raise CallerError unless it is a zone that can be read; empty means UTC."""
     if not time_zone:
         return

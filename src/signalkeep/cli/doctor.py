@@ -27,6 +27,7 @@ from signalkeep.errors import EnvironmentFault, SettingsError, SignalkeepError
 from signalkeep.roles import running_roles
 from signalkeep.store import binaries
 from signalkeep.store.postgres import connect, dsn_of, redact
+from signalkeep.store.readers import reader_problem
 from signalkeep.store.schema import HEAD, REVISIONS, schema_version
 
 Outcome = Literal["ok", "warn", "fail"]
@@ -230,6 +231,7 @@ async def _look_at_server(settings: Settings, dsn: str) -> list[Check]:
             " AND name IN ('fsync', 'synchronous_commit', 'full_page_writes')"
         )
         schema = await schema_version(connection)
+        reader = await reader_problem(connection) if schema == HEAD else ""
     finally:
         await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
     found = f"{name} at {redact(dsn)}"
@@ -238,7 +240,8 @@ async def _look_at_server(settings: Settings, dsn: str) -> list[Check]:
         server = Check("PostgreSQL", "warn", f"{found}, {names} off", "It can lose what it confirmed. Only for tests.")
     else:
         server = Check("PostgreSQL", "ok", f"{found}, syncs what it confirms")
-    return [server, check_schema(schema)]
+    readers = [Check("reading role", "warn", reader, "Only for people who query by it.")] if reader else []
+    return [server, check_schema(schema), *readers]
 
 
 def check_schema(found: str | None) -> Check:

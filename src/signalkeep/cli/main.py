@@ -16,7 +16,12 @@ from signalkeep.cli.common import err
 from signalkeep.cli.decode import decode
 from signalkeep.cli.demo import fleet
 from signalkeep.cli.devices import app as devices_app
+from signalkeep.cli.devices_edit import assign, retire, set_, unassign
+from signalkeep.cli.devices_erase import erase
+from signalkeep.cli.devices_import import import_
 from signalkeep.cli.doctor import doctor
+from signalkeep.cli.events import app as events_app
+from signalkeep.cli.fleet import customers_app, vehicles_app
 from signalkeep.cli.migrate import migrate
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
@@ -52,7 +57,16 @@ for command in (run, gateway, ingest, status, audit, doctor, migrate, decode, se
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.command(hidden=True)(fleet)
+devices_app.command("set")(set_)
+devices_app.command("import")(import_)
+devices_app.command()(retire)
+devices_app.command()(erase)
+devices_app.command()(assign)
+devices_app.command()(unassign)
 app.add_typer(devices_app, name="devices")
+app.add_typer(vehicles_app, name="vehicles")
+app.add_typer(customers_app, name="customers")
+app.add_typer(events_app, name="events")
 app.add_typer(signals_app, name="signals")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(config_app, name="config")

@@ -270,6 +270,7 @@ def _show_counts(counts: Mapping[str, Any]) -> None:
     out.print(
         f"\nrecords   {counts['records']} = stored {counts['stored']} + duplicate {counts['duplicate']} "
         f"+ quarantined {counts['quarantined']}, of which {counts['quarantine_open']} still wait"
+        + (f"; + suppressed {counts['suppressed']} (erased before)" if counts["suppressed"] else "")
     )
     if counts["devices"]:
         out.print(f"devices   {', '.join(f'{status} {count}' for status, count in counts['devices'].items())}")

@@ -20,9 +20,10 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.ingest.lanes import Fit, fit, lane_of
+from signalkeep.ingest.sessions import refusals_in, sessions_in
 from signalkeep.ingest.triage import reject, triage
 from signalkeep.journal.reader import Chunk, Lost
-from signalkeep.journal.record import Entry, FrameEntry, TallyEntry
+from signalkeep.journal.record import Entry, FrameEntry
 from signalkeep.model import DeviceStatus
 from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.store import registry
@@ -239,28 +240,23 @@ class Pipeline:
     async def _batch(self, span: _Range, devices: Mapping[str, Device]) -> IngestBatch:
         """Decode, a few frames at a time: whoever shares the event loop is not kept waiting."""
         rows: list[FrameRows] = []
-        others = 0
-        refusals: dict[str, int] = {}
         for number, (seq, entry) in enumerate(span.entries):
             if number % FRAMES_AT_A_TIME == 0:
                 await asyncio.sleep(0)
             if isinstance(entry, FrameEntry):
                 device, protocol = devices[entry.device_number], self._protocols.get(entry.protocol)
                 rows.append(triage(seq, entry, device, protocol, retention_days=self._rules.retention_days))
-                continue
-            others += 1
-            if isinstance(entry, TallyEntry):
-                for reason, count in entry.counts.items():
-                    refusals[reason] = refusals.get(reason, 0) + count
+        entries = [entry for _, entry in span.entries]
         return IngestBatch(
             self._journal_id,
             span.lane,
             span.after_seq,
             span.last_seq,
             rows,
-            other_entries=others,
-            refusals=refusals,
+            other_entries=len(span.entries) - len(rows),
+            refusals=refusals_in(entries),
             lost=span.lost,
+            sessions=sessions_in(entries),
         )
 
     async def _devices_of(self, span: _Range) -> Mapping[str, Device]:

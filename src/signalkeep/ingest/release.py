@@ -40,6 +40,7 @@ Left: TypeAlias = tuple[int, str, str]
 
 MICROSECOND = timedelta(microseconds=1)
 OTHERWISE = "this version reads the frame differently: the record is not in it as it was quarantined; it was "
+ERASED = "it lies below the device's floor: an erasure is about to delete it"
 UNREAD = frozenset(
     {Reason.BAD_FORMAT, Reason.BAD_VALUE, Reason.COUNT_MISMATCH, Reason.UNSUPPORTED, Reason.DECODER_ERROR}
 )  # reasons of the decoder: nothing was read of such a record, so its place among others proves nothing
@@ -162,6 +163,9 @@ class _Releaser:
         verdicts = Verdicts()
         for row in rows:
             frame_id = row["frame_id"]
+            if devices[row["device_id"]].is_erased(row["wire_time"], row["received_at"]):
+                verdicts.left.append((row["id"], row["reason"], ERASED))
+                continue
             if frame_id not in judged:
                 judged[frame_id] = self._triage(frames[frame_id], devices[row["device_id"]])
             verdict = _verdict(row, judged[frame_id])

@@ -2,7 +2,8 @@
 
 A journal is found whether its gateway lives or not. Finished ones are looked at again every minute: a restored
 database has cursors that moved back, and their journals are driven again. A journal that the database knows and that
-is no longer on the disk is named with the range that is missing.
+is no longer on the disk is named with the range that is missing. Erasures that a restored database does not know are
+made again before anything is driven.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
+
+import msgspec
 
 from signalkeep import limits
 from signalkeep.clock import Clock
@@ -24,6 +27,7 @@ from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import JournalReader, find_journals
 from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store import journals
+from signalkeep.store.erasure import finish_erasures, restore_floors
 from signalkeep.store.postgres import Connection, connect, dsn_of
 from signalkeep.store.schema import ensure_schema
 from signalkeep.telemetry import get_logger
@@ -45,6 +49,7 @@ class IngestService:
         self._finished: dict[Path, tuple[UUID, int]] = {}
         self._elsewhere: dict[Path, float] = {}  # driven by another process: when to ask again
         self._retention = Retention(settings, fs=fs, clock=clock)
+        self._erasing: asyncio.Task[None] | None = None
         self._schema_ready = False
         self._on_ready: Callable[[], None] = lambda: None
 
@@ -61,6 +66,9 @@ class IngestService:
                 await self._wait_for_drivers()
         finally:
             self._stop.set()
+            if self._erasing is not None:
+                self._erasing.cancel()  # taken up again at the next start
+                await asyncio.wait([self._erasing])
             await asyncio.gather(*(task for _, task in self._drivers.values()))
 
     def _start_drivers(self) -> None:
@@ -108,6 +116,9 @@ class IngestService:
         except SignalkeepError:
             return  # the drivers say so already
         try:
+            # First of all: what a restored database has forgotten to have erased must not be driven into it again.
+            if await restore_floors(connection, self._settings.erasures_file):
+                self._finish_erasures()
             expected = await journals.expected(connection, self._host)
             cursors = {journal.uuid: journal.seq for journal in expected}
             for directory, (uuid, position) in list(self._finished.items()):
@@ -124,6 +135,22 @@ class IngestService:
             log.warning("housekeeping failed, trying again", error=f"{type(error).__name__}: {error}")
         finally:
             await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
+
+    def _finish_erasures(self) -> None:
+        """Deletion may take long; it goes on beside everything else."""
+        if self._erasing is None or self._erasing.done():
+            self._erasing = asyncio.create_task(self._erase_again(), name="erasures")
+
+    async def _erase_again(self) -> None:
+        try:
+            connection = await self._connect()
+            try:
+                for erased in await finish_erasures(connection):
+                    log.warning("erased again", **msgspec.to_builtins(erased))
+            finally:
+                await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
+        except Exception as error:
+            log.warning("erasure failed, trying again", error=f"{type(error).__name__}: {error}")
 
     async def _connect(self) -> Connection:
         if not self._schema_ready:

@@ -2,7 +2,8 @@
 
 `triage` decodes one frame and gives each record its key and its place. It never looks at history, so the same frame
 and the same registry give the same answer today, at a replay and at a release. A decoder that raises costs nothing:
-the frame goes to quarantine whole, with the error's name. Pure.
+the frame goes to quarantine whole, with the error's name. What lies at or below the floor of an erasure is neither: it
+is only counted, so that nothing brings it back. Pure.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ def triage(
     for record_no, outcome in enumerate(_decode(frame, device.settings, protocol)):
         wire_time = outcome.signal.wire_time if isinstance(outcome, Decoded) else outcome.wire_time
         key = record_key(frame.protocol, outcome.raw_record, wire_time, received_at)
+        if device.is_erased(key.wire_time, received_at):
+            rows.suppressed += 1
+            continue
         written = attributes_json(outcome.signal) if isinstance(outcome, Decoded) else b""
         verdict = _verdict(outcome, written, device, key, oldest, forced=forced)
         if verdict is None:

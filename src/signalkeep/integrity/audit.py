@@ -1,9 +1,11 @@
 """The sums of promise P5, against what is really there.
 
     per journal            entries up to the cursor = frames + other entries + lost; files hold what they must
-    per journal and device records = stored + duplicate + quarantined, and the rows of that provenance are there: their
-                           number and the exclusive or of their digests, so that an exchanged row shows, too
-    per device             counters = ledger; no record stands in signal and in quarantine at once
+    per journal and device records = stored + duplicate + quarantined + suppressed, and the rows of that provenance are
+                           there, but for those that were erased: their number and the exclusive or of their digests,
+                           so that an exchanged row shows, too
+    per device             counters = ledger; no record stands in signal and in quarantine at once; nothing is there
+                           that was erased
 
 Everything comes from one snapshot of the database; the journal's files are read beside it. Where a sum is off and the
 journal still has the frames, the records themselves are named. The audit changes nothing.
@@ -12,7 +14,7 @@ journal still has the frames, the records themselves are named. The audit change
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,6 +30,7 @@ from signalkeep.store.postgres import Connection, Row
 RecordKeys: TypeAlias = Callable[[FrameEntry], list[tuple[datetime, int]]]
 """The (wire_time, digest) of each record of a frame; passed in, since decoding is not the audit's business."""
 
+NO_FLOOR = datetime(1, 1, 1, tzinfo=UTC)
 NAMED_MAX = 20  # rows that are named one by one for each ledger line that is off
 
 
@@ -100,6 +103,7 @@ class Audit:
             await self._signals()
             await self._quarantine()
             await self._counters()
+            await self._erased()
             totals = dict((await queries.ask(self._connection, queries.TOTALS))[0])
         return Report(journals, totals, self._findings)
 
@@ -174,7 +178,8 @@ class Audit:
                 "ledger_sum",
                 self._line(row),
                 f"records {row['records']} is not stored {row['stored']} + duplicate {row['duplicate']} "
-                f"+ quarantined {row['quarantined']}",
+                f"+ quarantined {row['quarantined']}"
+                + (f" + suppressed {row['suppressed']}" if row["suppressed"] else ""),
             )
 
     async def _signals(self) -> None:
@@ -208,7 +213,16 @@ class Audit:
                 "device_counters",
                 f"device {row['device_number']}",
                 f"records {row['records']}, stored {row['stored']}, duplicate {row['duplicate']}, quarantined "
-                f"{row['quarantined']}, open {row['quarantine_open']} do not agree with the ledger",
+                f"{row['quarantined']}, suppressed {row['suppressed']}, open {row['quarantine_open']} do not agree "
+                "with the ledger",
+            )
+
+    async def _erased(self) -> None:
+        for row in await queries.ask(self._connection, queries.ERASED_THERE):
+            self._find(
+                "erased_rows",
+                f"device {row['device_number']}",
+                f"everything up to {row['erased_to']} was erased, and there are rows of that time again",
             )
 
     async def _name_rows(self, row: Row) -> str:
@@ -216,7 +230,8 @@ class Audit:
         directory = self._directories.get(row["journal_id"])
         if directory is None:
             return "; the journal is not here any more, so the rows cannot be named"
-        sent = self._keys_in_journal(directory, row["device_number"])
+        floor = row["erased_to"]
+        sent = self._keys_in_journal(directory, row["device_number"], floor or NO_FLOOR)
         rows = await queries.ask(self._connection, queries.KEYS_OF, row["journal_id"], row["device_id"])
         here = {(found["wire_time"], found["digest"]): found for found in rows}
         anywhere = await queries.keys_anywhere(self._connection, row["device_id"], sent)
@@ -227,7 +242,8 @@ class Audit:
         more = f"; and {len(parts) - NAMED_MAX} more" if len(parts) > NAMED_MAX else ""
         return "".join(f"; {part}" for part in parts[:NAMED_MAX]) + more
 
-    def _keys_in_journal(self, directory: Path, device_number: str) -> dict[tuple[datetime, int], int]:
+    def _keys_in_journal(self, directory: Path, device_number: str, floor: datetime) -> dict[tuple[datetime, int], int]:
+        """Keys of a device's records above the floor of an erasure, with the number of their entry."""
         reader = JournalReader(self._fs, directory, evidence_root=self._evidence_root)
         reader.seek(0)
         keys: dict[tuple[datetime, int], int] = {}
@@ -236,8 +252,12 @@ class Audit:
                 if isinstance(item, Lost):
                     continue
                 for seq, entry in enumerate(item.entries, item.first_seq):
-                    if isinstance(entry, FrameEntry) and entry.device_number == device_number:
-                        for key in self._record_keys(entry):
+                    if not isinstance(entry, FrameEntry) or entry.device_number != device_number:
+                        continue
+                    if entry.received_at_us <= floor.timestamp() * 1_000_000:
+                        continue
+                    for key in self._record_keys(entry):
+                        if key[0] > floor:
                             keys.setdefault(key, seq)
         return keys
 

@@ -21,16 +21,18 @@ FROM journal j JOIN cursor c ON c.journal_id = j.id GROUP BY j.id ORDER BY j.id
 TOTALS: Final = """
 SELECT coalesce(sum(records), 0)::bigint AS records, coalesce(sum(stored), 0)::bigint AS stored,
        coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(quarantined), 0)::bigint AS quarantined,
-       coalesce(sum(released), 0)::bigint AS released,
+       coalesce(sum(suppressed), 0)::bigint AS suppressed, coalesce(sum(released), 0)::bigint AS released,
        coalesce(sum(released_duplicate), 0)::bigint AS released_duplicate,
-       coalesce(sum(discarded), 0)::bigint AS discarded, coalesce(sum(replaced), 0)::bigint AS replaced
+       coalesce(sum(discarded), 0)::bigint AS discarded, coalesce(sum(replaced), 0)::bigint AS replaced,
+       coalesce(sum(erased), 0)::bigint AS erased, coalesce(sum(erased_quarantine), 0)::bigint AS erased_quarantine
 FROM ledger
 """
 
 # Ledger lines whose own sum is off.
 UNBALANCED: Final = """
-SELECT l.journal_id, d.device_number, l.records, l.stored, l.duplicate, l.quarantined
-FROM ledger l JOIN device d ON d.id = l.device_id WHERE l.records <> l.stored + l.duplicate + l.quarantined
+SELECT l.journal_id, d.device_number, l.records, l.stored, l.duplicate, l.quarantined, l.suppressed
+FROM ledger l JOIN device d ON d.id = l.device_id
+WHERE l.records <> l.stored + l.duplicate + l.quarantined + l.suppressed
 """
 
 # Ledger lines that do not agree with the signals that are really there, by provenance.
@@ -39,9 +41,10 @@ WITH there AS (
     SELECT journal_id, device_id, count(*) AS n, bit_xor(digest) AS key_xor FROM signal GROUP BY journal_id, device_id
 )
 SELECT journal_id, device_id, coalesce(d.device_number, 'number ' || device_id || ' (not registered)') AS device_number,
-       coalesce(l.stored + l.released, 0) AS expected, coalesce(t.n, 0) AS found
+       d.erased_to, coalesce(l.stored + l.released - l.erased, 0) AS expected, coalesce(t.n, 0) AS found
 FROM ledger l FULL JOIN there t USING (journal_id, device_id) LEFT JOIN device d ON d.id = device_id
-WHERE coalesce(l.stored + l.released, 0) <> coalesce(t.n, 0) OR coalesce(l.key_xor, 0) <> coalesce(t.key_xor, 0)
+WHERE coalesce(l.stored + l.released - l.erased, 0) <> coalesce(t.n, 0)
+   OR coalesce(l.key_xor, 0) <> coalesce(t.key_xor, 0)
 ORDER BY journal_id, device_id
 """
 
@@ -53,15 +56,19 @@ WITH there AS (
            count(*) FILTER (WHERE state = 'discarded') AS discarded,
            count(*) FILTER (WHERE state = 'replaced') AS replaced
     FROM quarantine GROUP BY journal_id, device_id
+), booked AS (
+    SELECT journal_id, device_id, quarantined - erased_quarantine AS n,
+           released + released_duplicate - erased_released AS released, discarded - erased_discarded AS discarded,
+           replaced - erased_replaced AS replaced
+    FROM ledger
 )
-SELECT journal_id, device_id, d.device_number, coalesce(l.quarantined, 0) AS expected, coalesce(t.n, 0) AS found,
-       coalesce(l.released + l.released_duplicate, 0) AS released_expected, coalesce(t.released, 0) AS released,
+SELECT journal_id, device_id, d.device_number, d.erased_to, coalesce(l.n, 0) AS expected, coalesce(t.n, 0) AS found,
+       coalesce(l.released, 0) AS released_expected, coalesce(t.released, 0) AS released,
        coalesce(l.discarded, 0) AS discarded_expected, coalesce(t.discarded, 0) AS discarded,
        coalesce(l.replaced, 0) AS replaced_expected, coalesce(t.replaced, 0) AS replaced
-FROM ledger l FULL JOIN there t USING (journal_id, device_id) JOIN device d ON d.id = device_id
-WHERE coalesce(l.quarantined, 0) <> coalesce(t.n, 0) OR coalesce(l.discarded, 0) <> coalesce(t.discarded, 0)
-   OR coalesce(l.released + l.released_duplicate, 0) <> coalesce(t.released, 0)
-   OR coalesce(l.replaced, 0) <> coalesce(t.replaced, 0)
+FROM booked l FULL JOIN there t USING (journal_id, device_id) JOIN device d ON d.id = device_id
+WHERE (coalesce(l.n, 0), coalesce(l.released, 0), coalesce(l.discarded, 0), coalesce(l.replaced, 0)) <>
+      (coalesce(t.n, 0), coalesce(t.released, 0), coalesce(t.discarded, 0), coalesce(t.replaced, 0))
 ORDER BY journal_id, device_id
 """
 
@@ -69,15 +76,16 @@ ORDER BY journal_id, device_id
 COUNTERS_OFF: Final = """
 WITH sums AS (
     SELECT device_id, sum(records) AS records, sum(stored) AS stored, sum(duplicate) AS duplicate,
-           sum(quarantined) AS quarantined,
-           sum(quarantined - released - released_duplicate - discarded - replaced) AS quarantine_open
+           sum(quarantined) AS quarantined, sum(suppressed) AS suppressed,
+           sum(quarantined - released - released_duplicate - discarded - replaced
+               - (erased_quarantine - erased_released - erased_discarded - erased_replaced)) AS quarantine_open
     FROM ledger GROUP BY device_id
 )
-SELECT d.device_number, s.records, s.stored, s.duplicate, s.quarantined, s.quarantine_open
+SELECT d.device_number, s.records, s.stored, s.duplicate, s.quarantined, s.suppressed, s.quarantine_open
 FROM device_state s JOIN device d ON d.id = s.device_id LEFT JOIN sums l ON l.device_id = s.device_id
-WHERE (s.records, s.stored, s.duplicate, s.quarantined, s.quarantine_open) IS DISTINCT FROM
+WHERE (s.records, s.stored, s.duplicate, s.quarantined, s.suppressed, s.quarantine_open) IS DISTINCT FROM
       (coalesce(l.records, 0), coalesce(l.stored, 0), coalesce(l.duplicate, 0), coalesce(l.quarantined, 0),
-       coalesce(l.quarantine_open, 0))
+       coalesce(l.suppressed, 0), coalesce(l.quarantine_open, 0))
 ORDER BY d.device_number
 """
 
@@ -86,6 +94,15 @@ IN_BOTH: Final = """
 SELECT d.device_number, q.id, q.wire_time
 FROM quarantine q JOIN signal s USING (device_id, wire_time, digest) JOIN device d ON d.id = device_id
 WHERE q.state = 'open' ORDER BY q.id LIMIT 100
+"""
+
+# Devices of which something is there that was erased.
+ERASED_THERE: Final = """
+SELECT d.device_number, d.erased_to FROM device d
+WHERE d.erased_at IS NOT NULL AND (
+    EXISTS (SELECT FROM signal s WHERE s.device_id = d.id AND s.wire_time <= d.erased_to)
+    OR EXISTS (SELECT FROM quarantine q WHERE q.device_id = d.id AND q.wire_time <= d.erased_to))
+ORDER BY d.device_number
 """
 
 # Rows of one journal and device, by key, for naming what is off.

@@ -59,7 +59,7 @@ SELECT id, seq, device_id, received_at, protocol, peer, context, raw FROM quaran
 
 # Registry entries by our number.
 DEVICES: Final = """
-SELECT id, device_number, status, model, time_zone, revision FROM device WHERE id = ANY($1::int[])
+SELECT id, device_number, status, model, time_zone, revision, erased_to FROM device WHERE id = ANY($1::int[])
 """
 
 # Which of these rows are still open; asked under the devices' locks.
@@ -95,7 +95,8 @@ async def waiting(connection: Connection, selection: Selection, *, after_id: int
     """The next open rows with after_id < id <= last_id, by id, at most QUARANTINE_RELEASE_BATCH."""
     where, values = _conditions(selection)
     statement = (
-        "SELECT q.id, q.frame_id, q.record_no, q.device_id, q.digest, q.journal_id, q.seq, q.received_at, q.reason "  # noqa: S608 - constant conditions
+        "SELECT q.id, q.frame_id, q.record_no, q.device_id, q.wire_time, q.digest, q.journal_id, q.seq, "  # noqa: S608 - constant conditions
+        "q.received_at, q.reason "
         f"FROM quarantine q WHERE q.state = 'open' AND q.id > $1 AND q.id <= $2{where} "
         f"ORDER BY q.id LIMIT {limits.QUARANTINE_RELEASE_BATCH}"
     )

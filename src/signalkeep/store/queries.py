@@ -80,7 +80,7 @@ ORDER BY s.xid, s.journal_id, s.seq, s.record_no LIMIT $8
 SUMS: Final = """
 SELECT coalesce(sum(frames), 0)::bigint AS frames, coalesce(sum(records), 0)::bigint AS records,
        coalesce(sum(stored), 0)::bigint AS stored, coalesce(sum(duplicate), 0)::bigint AS duplicate,
-       coalesce(sum(quarantined), 0)::bigint AS quarantined,
+       coalesce(sum(quarantined), 0)::bigint AS quarantined, coalesce(sum(suppressed), 0)::bigint AS suppressed,
        coalesce(sum(quarantine_open), 0)::bigint AS quarantine_open
 FROM device_state
 """

@@ -18,7 +18,7 @@ from signalkeep.store.rows import Device
 
 CHANNEL: Final = "device_changed"
 
-_COLUMNS: Final = "id, device_number, status, model, time_zone, revision"
+_COLUMNS: Final = "id, device_number, status, model, time_zone, revision, erased_to"
 
 # Registry entries by number.
 FIND: Final = f"SELECT {_COLUMNS} FROM device WHERE device_number = ANY($1::text[])"  # noqa: S608 - constant columns
@@ -60,12 +60,34 @@ WHERE device_number = $1
 RETURNING *
 """
 
+# What `change` may change, and what of it decides how messages are read.
+CHANGEABLE: Final = frozenset({"name", "model", "time_zone", "expected_interval_s", "notes"})
+DECIDES_READING: Final = frozenset({"model", "time_zone"})
+
+# Retires a device that is not retired yet.
+RETIRE: Final = """
+UPDATE device SET status = 'retired', retired_at = now(), revision = revision + 1
+WHERE device_number = $1 AND status <> 'retired' RETURNING id
+"""
+
+# Ends what lasts of a device's assignments.
+END_ASSIGNMENTS: Final = """
+UPDATE assignment SET ends_at = now()
+WHERE device_id = $1 AND (begins_at IS NULL OR begins_at < now()) AND (ends_at IS NULL OR now() < ends_at)
+"""
+
 # Lists devices with their state.
 LIST: Final = """
 SELECT d.device_number, d.status, d.name, d.model, d.time_zone, s.last_received_at, s.last_protocol, s.last_peer,
        s.device_time, s.latitude, s.longitude, s.speed_kmh, s.frames, s.records, s.stored, s.duplicate,
-       s.quarantined, s.quarantine_open, d.created_at, d.registered_at
+       s.quarantined, s.suppressed, s.quarantine_open, d.created_at, d.registered_at, d.retired_at, d.erased_to,
+       d.expected_interval_s, d.notes, s.connected_at, s.disconnected_at, s.connections,
+       v.name AS vehicle, c.name AS customer
 FROM device d JOIN device_state s ON s.device_id = d.id
+LEFT JOIN assignment a ON a.device_id = d.id
+    AND (a.begins_at IS NULL OR a.begins_at <= now()) AND (a.ends_at IS NULL OR now() < a.ends_at)
+LEFT JOIN vehicle v ON v.id = a.vehicle_id
+LEFT JOIN customer c ON c.id = v.customer_id
 WHERE ($1::text IS NULL OR d.status = $1) AND ($2::text IS NULL OR d.device_number = $2)
 ORDER BY s.last_received_at DESC NULLS LAST, d.device_number
 LIMIT $3
@@ -80,6 +102,7 @@ def device_of(row: Row) -> Device:
         DeviceStatus(row["status"]),
         row["revision"],
         DeviceSettings(row["time_zone"], row["model"]),
+        row["erased_to"],
     )
 
 
@@ -121,6 +144,64 @@ async def register(
         await log_action(connection, actor, "device.add", device_number, detail)
         await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
     return device_of(row)
+
+
+async def change(connection: Connection, device_number: str, values: dict[str, Any], *, actor: str) -> list[str]:
+    """Change what is given (a column of CHANGEABLE) and differs, of a device that is known; returns what was changed.
+
+    An `expected_interval_s` of 0 means that it is not known. Raises CallerError for a device that is not registered.
+    """
+    assert values.keys() <= CHANGEABLE, values
+    if values.get("expected_interval_s") == 0:
+        values = {**values, "expected_interval_s": None}
+    async with connection.transaction():
+        await connection.execute(LOCK_BY_NUMBER, [device_number])
+        before = await connection.fetchrow("SELECT * FROM device WHERE device_number = $1", device_number)
+        if before is None or before["status"] == DeviceStatus.UNKNOWN:
+            raise CallerError(
+                f"device {device_number} is not registered",
+                hint=f"Register it: signalkeep devices add {device_number}",
+            )
+        changed = {key: value for key, value in values.items() if value != before[key]}
+        if not changed:
+            return []
+        columns = ", ".join(f"{column} = ${number}" for number, column in enumerate(changed, 3))
+        revision = 1 if changed.keys() & DECIDES_READING else 0
+        await connection.execute(
+            f"UPDATE device SET {columns}, revision = revision + $2 WHERE device_number = $1",  # noqa: S608 - columns of CHANGEABLE
+            device_number,
+            revision,
+            *changed.values(),
+        )
+        await _log_set(connection, actor, device_number, changed)
+        if revision:
+            await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return list(changed)
+
+
+async def _log_set(connection: Connection, actor: str, device_number: str, changed: dict[str, Any]) -> None:
+    shown = {key: "" if value is None else value for key, value in changed.items()}
+    await log_action(connection, actor, "device.set", device_number, shown)
+
+
+async def retire(connection: Connection, device_number: str, *, actor: str) -> bool:
+    """Refuse what it sends from now on, and end its assignments; its history stays. False: it was retired already."""
+    async with connection.transaction():
+        await connection.execute(LOCK_BY_NUMBER, [device_number])
+        row = await connection.fetchrow(RETIRE, device_number)
+        if row is None:
+            status = await connection.fetchval("SELECT status FROM device WHERE device_number = $1", device_number)
+            if status is None:
+                raise CallerError(
+                    f"nobody has registered or heard of device {device_number}",
+                    hint="`signalkeep devices list` shows all devices.",
+                )
+            return False
+        await connection.execute("DELETE FROM assignment WHERE device_id = $1 AND begins_at >= now()", row["id"])
+        await connection.execute(END_ASSIGNMENTS, row["id"])
+        await log_action(connection, actor, "device.retire", device_number, {})
+        await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return True
 
 
 def check_number(device_number: str) -> None:

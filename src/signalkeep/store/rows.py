@@ -18,6 +18,11 @@ class Device(msgspec.Struct, frozen=True):
     status: DeviceStatus
     revision: int
     settings: DeviceSettings
+    erased_to: datetime | None = None  # what was sent or received at or before it was erased, and stays away
+
+    def is_erased(self, wire_time: datetime, received_at: datetime) -> bool:
+        """Whether a record lies at or below the floor of an erasure."""
+        return self.erased_to is not None and (wire_time <= self.erased_to or received_at <= self.erased_to)
 
 
 class SignalRow(msgspec.Struct, gc=False):
@@ -53,6 +58,16 @@ class FrameRows(msgspec.Struct, gc=False):
     device: Device
     signals: list[SignalRow] = msgspec.field(default_factory=list)
     quarantined: list[QuarantineRow] = msgspec.field(default_factory=list)
+    suppressed: int = 0  # records at or below the device's floor: counted, and nothing else
+
+
+class Sessions(msgspec.Struct):
+    """What a range says of one device's connections."""
+
+    connections: int = 0  # on which it identified itself
+    connected_at: datetime | None = None  # the latest of these
+    peer: str = ""  # of that one
+    closed: dict[str, datetime] = msgspec.field(default_factory=dict)  # by peer, when it was closed
 
 
 class LostRange(msgspec.Struct, frozen=True):
@@ -75,6 +90,7 @@ class IngestBatch(msgspec.Struct):
     other_entries: int = 0
     refusals: dict[str, int] = msgspec.field(default_factory=dict)
     lost: list[LostRange] = msgspec.field(default_factory=list)
+    sessions: dict[str, Sessions] = msgspec.field(default_factory=dict)  # by device number
 
 
 class Written(msgspec.Struct):
@@ -84,9 +100,11 @@ class Written(msgspec.Struct):
     stored: int = 0
     duplicate: int = 0
     quarantined: int = 0
+    suppressed: int = 0
 
     def add(self, other: Written) -> None:
         self.records += other.records
         self.stored += other.stored
         self.duplicate += other.duplicate
         self.quarantined += other.quarantined
+        self.suppressed += other.suppressed

@@ -86,12 +86,13 @@ SELECT $1, q.* FROM unnest(
 
 # Adds a batch's counts to the ledger lines of its journal.
 ADD_TO_LEDGER: Final = """
-INSERT INTO ledger AS l (journal_id, device_id, records, stored, duplicate, quarantined, key_xor)
-SELECT $1, c.* FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS c
+INSERT INTO ledger AS l (journal_id, device_id, records, stored, duplicate, quarantined, suppressed, key_xor)
+SELECT $1, c.*
+FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS c
 ON CONFLICT (journal_id, device_id) DO UPDATE SET
     records = l.records + EXCLUDED.records, stored = l.stored + EXCLUDED.stored,
     duplicate = l.duplicate + EXCLUDED.duplicate, quarantined = l.quarantined + EXCLUDED.quarantined,
-    key_xor = l.key_xor # EXCLUDED.key_xor
+    suppressed = l.suppressed + EXCLUDED.suppressed, key_xor = l.key_xor # EXCLUDED.key_xor
 """
 
 # Moves last contact and the mark of what is stored forward, and adds the counters.
@@ -99,14 +100,15 @@ ADD_TO_DEVICE_STATE: Final = """
 UPDATE device_state s SET
     frames = s.frames + c.frames, records = s.records + c.records, stored = s.stored + c.stored,
     duplicate = s.duplicate + c.duplicate, quarantined = s.quarantined + c.quarantined,
-    quarantine_open = s.quarantine_open + c.quarantined,
+    quarantine_open = s.quarantine_open + c.quarantined, suppressed = s.suppressed + c.suppressed,
     last_protocol = CASE WHEN c.received_at >= s.last_received_at IS NOT FALSE THEN c.protocol ELSE s.last_protocol END,
     last_peer = CASE WHEN c.received_at >= s.last_received_at IS NOT FALSE THEN c.peer ELSE s.last_peer END,
     last_received_at = greatest(s.last_received_at, c.received_at), stored_to = greatest(s.stored_to, c.stored_to)
 FROM unnest(
-    $1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[],
-    $9::text[], $10::timestamptz[])
-    AS c (device_id, frames, records, stored, duplicate, quarantined, received_at, protocol, peer, stored_to)
+    $1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[],
+    $9::text[], $10::text[], $11::timestamptz[])
+    AS c (device_id, frames, records, stored, duplicate, quarantined, suppressed, received_at, protocol, peer,
+          stored_to)
 WHERE s.device_id = c.device_id
 """
 
@@ -124,6 +126,26 @@ WHERE s.device_id = p.device_id AND (p.device_time > s.device_time) IS NOT FALSE
 MOVE_MARK: Final = """
 UPDATE device_state s SET stored_to = greatest(s.stored_to, m.stored_to)
 FROM unnest($1::int[], $2::timestamptz[]) AS m (device_id, stored_to) WHERE s.device_id = m.device_id
+"""
+
+# Our numbers of those of these devices that have a row.
+KNOWN_DEVICES: Final = "SELECT id, device_number FROM device WHERE device_number = ANY($1::text[])"
+
+# Counts connections and notes the latest on which a device identified itself.
+NOTE_CONNECTED: Final = """
+UPDATE device_state s SET
+    connections = s.connections + c.connections,
+    connected_peer = CASE WHEN c.at >= s.connected_at IS NOT FALSE THEN c.peer ELSE s.connected_peer END,
+    connected_at = greatest(s.connected_at, c.at)
+FROM unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::text[]) AS c (device_id, connections, at, peer)
+WHERE s.device_id = c.device_id
+"""
+
+# Notes that a device's latest connection was closed; the end of an earlier one says nothing about the latest.
+NOTE_CLOSED: Final = """
+UPDATE device_state s SET disconnected_at = greatest(s.disconnected_at, c.at)
+FROM unnest($1::int[], $2::timestamptz[], $3::text[]) AS c (device_id, at, peer)
+WHERE s.device_id = c.device_id AND s.connected_peer = c.peer AND s.connected_at <= c.at
 """
 
 # Adds a tally's counts.

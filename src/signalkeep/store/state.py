@@ -10,19 +10,20 @@ import msgspec
 from signalkeep import limits
 from signalkeep.store import sql
 from signalkeep.store.postgres import Connection
-from signalkeep.store.rows import FrameRows, SignalRow
+from signalkeep.store.rows import FrameRows, Sessions, SignalRow
 
 POSITION_FUTURE_MAX = timedelta(seconds=limits.POSITION_FUTURE_S_MAX)
 
 
 class Counts(msgspec.Struct):
-    """What a transaction did for one device. records = stored + duplicate + quarantined."""
+    """What a transaction did for one device. records = stored + duplicate + quarantined + suppressed."""
 
     frames: int = 0
     records: int = 0
     stored: int = 0
     duplicate: int = 0
     quarantined: int = 0
+    suppressed: int = 0
     key_xor: int = 0
     stored_to: datetime | None = None  # the latest wire time among what was stored, or was to be
 
@@ -30,7 +31,15 @@ class Counts(msgspec.Struct):
 async def add_to_ledger(connection: Connection, journal_id: int, counts: dict[int, Counts]) -> None:
     """Add the counts to the lines of this journal."""
     values = [
-        (device_id, count.records, count.stored, count.duplicate, count.quarantined, count.key_xor)
+        (
+            device_id,
+            count.records,
+            count.stored,
+            count.duplicate,
+            count.quarantined,
+            count.suppressed,
+            count.key_xor,
+        )
         for device_id, count in counts.items()
     ]
     if values:
@@ -52,6 +61,7 @@ async def update_device_state(connection: Connection, frames: Iterable[FrameRows
             count.stored,
             count.duplicate,
             count.quarantined,
+            count.suppressed,
             latest[device_id].received_at,
             latest[device_id].frame.protocol,
             latest[device_id].frame.peer,
@@ -86,3 +96,17 @@ async def move_positions(connection: Connection, candidates: Iterable[tuple[Fram
         )
     if best:
         await connection.execute(sql.MOVE_POSITION, *zip(*best.values(), strict=True))
+
+
+async def note_sessions(connection: Connection, sessions: dict[int, Sessions]) -> None:
+    """Let each device's state follow its connections. The caller holds the devices' locks."""
+    connected = [
+        (device_id, session.connections, session.connected_at, session.peer)
+        for device_id, session in sessions.items()
+        if session.connections
+    ]
+    if connected:
+        await connection.execute(sql.NOTE_CONNECTED, *zip(*connected, strict=True))
+    closed = [(device_id, at, peer) for device_id, session in sessions.items() for peer, at in session.closed.items()]
+    if closed:
+        await connection.execute(sql.NOTE_CLOSED, *zip(*closed, strict=True))

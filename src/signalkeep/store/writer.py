@@ -6,7 +6,7 @@
     4  quarantine      a record that waits there and may now be a signal is released, not stored beside it
     5  signal          store what is new; duplicates fall away on the record key
     6  quarantine      insert what is in neither table
-    7  ledger, device_state, refusal, finding
+    7  ledger, device_state (counters, position, connections), refusal, finding
 
 The lock of step 2 makes "in neither table" safe: two transactions cannot both pass the test for the same device. It
 never retries, sleeps or swallows an error: the caller decides (`ingest.pipeline`).
@@ -25,7 +25,7 @@ from signalkeep.store import signals, sql
 from signalkeep.store.postgres import Connection
 from signalkeep.store.release import ReleaseItem, release_rows
 from signalkeep.store.rows import FrameRows, IngestBatch, LostRange, QuarantineRow, SignalRow, Written
-from signalkeep.store.state import Counts, add_to_ledger, update_device_state
+from signalkeep.store.state import Counts, add_to_ledger, note_sessions, update_device_state
 
 Key: TypeAlias = tuple[int, datetime, int]
 
@@ -72,11 +72,13 @@ async def probe(connection: Connection, batch: IngestBatch) -> None:
 
 async def _write(connection: Connection, batch: IngestBatch) -> Written:
     await _move_cursor(connection, batch)
-    devices = await _lock_devices(connection, batch)
+    in_session = await _devices_in_session(connection, batch)
+    devices = await _lock_devices(connection, batch, in_session)
     counts: dict[int, Counts] = defaultdict(Counts)
     for rows in batch.frames:
         counts[rows.device.id].frames += 1
     written = await _write_frames(connection, batch.journal_id, batch.frames, devices, counts)
+    await note_sessions(connection, {in_session[number]: batch.sessions[number] for number in in_session})
     await _note_other_entries(connection, batch)
     return written
 
@@ -99,13 +101,15 @@ async def _write_frames(
 ) -> Written:
     """Every record to its place, and all that counts it."""
     for rows in frames:
-        counts[rows.device.id].records += len(rows.signals) + len(rows.quarantined)
+        count = counts[rows.device.id]
+        count.records += len(rows.signals) + len(rows.quarantined) + rows.suppressed
+        count.suppressed += rows.suppressed
     candidates = [_Candidate(rows, row) for rows in frames for row in rows.signals]
     candidates = await _settle_quarantined(connection, candidates, devices.with_quarantine)
     await _store_signals(connection, journal_id, candidates, devices.marks, counts)
     await _insert_quarantine(connection, journal_id, frames, counts)
     for count in counts.values():
-        count.duplicate = count.records - count.stored - count.quarantined
+        count.duplicate = count.records - count.stored - count.quarantined - count.suppressed
     await add_to_ledger(connection, journal_id, counts)
     await update_device_state(connection, frames, counts)
     return Written(
@@ -113,6 +117,7 @@ async def _write_frames(
         stored=sum(count.stored for count in counts.values()),
         duplicate=sum(count.duplicate for count in counts.values()),
         quarantined=sum(count.quarantined for count in counts.values()),
+        suppressed=sum(count.suppressed for count in counts.values()),
     )
 
 
@@ -133,14 +138,22 @@ async def _move_cursor(connection: Connection, batch: IngestBatch) -> None:
         raise CursorMoved
 
 
-async def _lock_devices(connection: Connection, batch: IngestBatch) -> _Devices:
+async def _devices_in_session(connection: Connection, batch: IngestBatch) -> dict[str, int]:
+    """Our numbers of the devices whose connections the batch speaks of; those without a row are left out."""
+    if not batch.sessions:
+        return {}
+    found = await connection.fetch(sql.KNOWN_DEVICES, list(batch.sessions))
+    return {row["device_number"]: row["id"] for row in found}
+
+
+async def _lock_devices(connection: Connection, batch: IngestBatch, in_session: dict[str, int]) -> _Devices:
     """Lock and compare."""
     decoded_under = {rows.device.id: rows.device.revision for rows in batch.frames}
-    if not decoded_under:
+    ids = list(decoded_under.keys() | in_session.values())
+    if not ids:
         return _Devices()
-    ids = list(decoded_under)
     states = await connection.fetch(sql.LOCK_DEVICES, ids)
-    now = {row["id"]: row["revision"] for row in await connection.fetch(sql.DEVICE_REVISIONS, ids)}
+    now = {row["id"]: row["revision"] for row in await connection.fetch(sql.DEVICE_REVISIONS, list(decoded_under))}
     changed = [device_id for device_id, revision in decoded_under.items() if now.get(device_id) != revision]
     if changed:
         raise DeviceChanged(changed)

@@ -1,13 +1,10 @@
-"""The spine: devices, signals, quarantine, journals and ledger. The SQL stands in 0001_spine.sql.
-
-There is no way back but a restored backup.
-"""
+"""The spine: devices, signals, quarantine, journals and ledger. The SQL stands in 0001_spine.sql."""
 
 from __future__ import annotations
 
 from alembic import op
 
-from signalkeep.store.sql_file import run_sql_beside
+from signalkeep.store.migration_files import run_sql_beside
 
 revision = "0001"
 down_revision = None

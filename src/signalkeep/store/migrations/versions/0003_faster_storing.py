@@ -5,10 +5,10 @@ The SQL stands in 0003_faster_storing.sql.
 
 from __future__ import annotations
 
-from signalkeep.store.sql_file import run_sql_beside
+from signalkeep.store.migration_files import run_sql_beside
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade() -> None:

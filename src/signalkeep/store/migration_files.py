@@ -1,6 +1,7 @@
-"""Runs the SQL file that stands beside a revision of the schema, in the transaction of all revisions.
+"""Runs the SQL file of a revision: the file that stands beside its Python file, under the same name.
 
-PostgreSQL gets the file as one simple query: it takes effect as a whole or not at all.
+PostgreSQL gets it as one simple query inside the transaction of all revisions: it takes effect as a whole or not at
+all. There is no way back but a restored backup.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from signalkeep import limits
 
 
 def run_sql_beside(revision_file: str) -> None:
-    """Run NAME.sql for the revision NAME.py."""
+    """Execute the `.sql` of this revision's `.py`."""
     sql = Path(revision_file).with_suffix(".sql").read_text(encoding="utf-8")
     adapted = op.get_bind().connection.dbapi_connection
     assert adapted is not None, "the transaction is open, so there is a connection"

@@ -1,0 +1,284 @@
+"""Erasure: what a device has sent up to a moment goes, and nothing brings it back.
+
+    1  file     the erasure is noted outside of the database (`erasure_log`), on stable storage
+    2  floor    `device.erased_to` is raised under the device's lock, with a new revision: ingest that is under way
+                decodes again, and from now on only counts what lies at or below the floor
+    3  rows     signals, quarantine rows and kept frames go in transactions of bounded size, each with its ledger entry
+    4  state    the latest position becomes that of what is left; `erased_at` says that it is done
+
+Whatever interrupts it, it can be taken up again: `restore_floors` raises floors that the file has and the database
+does not (it was restored from a backup), `finish_erasures` deletes what lies below floors where that is not done.
+The journal's files are not touched: they go by themselves after the replay window.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from signalkeep import limits
+from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.store import erasure_log, sql
+from signalkeep.store.erasure_log import NotedErasure
+from signalkeep.store.journals import add_finding
+from signalkeep.store.postgres import Connection
+from signalkeep.store.registry import ADD_MISSING, CHANNEL, LOCK_BY_NUMBER, log_action
+
+LOCK_CLASS: Final = 0x65726173  # first key of the advisory locks of erasures ("eras")
+BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+FUTURE_MAX: Final = timedelta(seconds=limits.FUTURE_S_MAX)  # a wire time is never later than received_at by more
+BY_ITSELF: Final = "signalkeep"  # the actor of what nobody asked for now
+
+# Raises the floor.
+RAISE_FLOOR: Final = """
+UPDATE device SET erased_to = greatest(erased_to, $2), erased_at = NULL, revision = revision + 1
+WHERE device_number = $1 RETURNING id, erased_to
+"""
+
+# Forgets a latest position that lies at or below the floor.
+FORGET_POSITION: Final = """
+UPDATE device_state SET device_time = NULL, latitude = NULL, longitude = NULL, altitude_m = NULL, speed_kmh = NULL,
+    course_deg = NULL
+WHERE device_id = $1 AND device_time <= $2
+"""
+
+# Where a page of a device's signals ends; no row: all that is left is less than a page.
+PAGE_END: Final = """
+SELECT wire_time FROM signal WHERE device_id = $1 AND wire_time > $2 AND wire_time <= $3
+ORDER BY wire_time OFFSET $4 LIMIT 1
+"""
+
+# Deletes a page of signals, and says what the ledger must know.
+DELETE_SIGNALS: Final = """
+WITH gone AS (
+    DELETE FROM signal
+    WHERE device_id = $1 AND wire_time > $2 AND wire_time <= $3 AND (wire_time <= $4 OR received_at <= $4)
+    RETURNING journal_id, digest
+)
+SELECT journal_id, count(*) AS erased, bit_xor(digest) AS key_xor FROM gone GROUP BY journal_id
+"""
+
+# Books erased signals on the ledger lines of their provenance.
+BOOK_SIGNALS: Final = """
+UPDATE ledger l SET erased = l.erased + b.erased, key_xor = l.key_xor # b.key_xor
+FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS b (journal_id, erased, key_xor)
+WHERE l.device_id = $1 AND l.journal_id = b.journal_id
+"""
+
+# Deletes a page of quarantine rows.
+DELETE_QUARANTINE: Final = """
+DELETE FROM quarantine WHERE id IN (
+    SELECT id FROM quarantine WHERE device_id = $1 AND (wire_time <= $2 OR received_at <= $2) ORDER BY id LIMIT $3)
+RETURNING journal_id, frame_id, state
+"""
+
+# Deletes those of these kept frames of which no record is left in quarantine.
+DELETE_FRAMES: Final = """
+DELETE FROM quarantine_frame f
+WHERE f.id = ANY($1::bigint[]) AND NOT EXISTS (SELECT FROM quarantine q WHERE q.frame_id = f.id)
+"""
+
+# Books erased quarantine rows on the ledger lines of their provenance.
+BOOK_QUARANTINE: Final = """
+UPDATE ledger l SET
+    erased_quarantine = l.erased_quarantine + b.rows, erased_released = l.erased_released + b.released,
+    erased_discarded = l.erased_discarded + b.discarded, erased_replaced = l.erased_replaced + b.replaced
+FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS b (journal_id, rows, released, discarded, replaced)
+WHERE l.device_id = $1 AND l.journal_id = b.journal_id
+"""
+
+# Makes the latest position that of the rows that are left.
+FIND_POSITION: Final = """
+UPDATE device_state s SET
+    device_time = p.device_time, latitude = p.latitude, longitude = p.longitude, altitude_m = p.altitude_m,
+    speed_kmh = p.speed_kmh, course_deg = p.course_deg
+FROM (SELECT) AS always LEFT JOIN LATERAL (
+    SELECT device_time, latitude, longitude, altitude_m, speed_kmh, course_deg FROM signal
+    WHERE device_id = $1 AND device_time <= received_at + $2 AND fix_valid AND latitude IS NOT NULL
+      AND longitude IS NOT NULL
+    ORDER BY device_time DESC NULLS LAST LIMIT 1) p ON true
+WHERE s.device_id = $1
+"""
+
+# Says that nothing is left below the floor.
+SAY_DONE: Final = "UPDATE device SET erased_at = now() WHERE id = $1 AND erased_to = $2"
+
+# Devices with a floor below which something may be left.
+UNFINISHED: Final = """
+SELECT id, device_number, erased_to FROM device WHERE erased_to IS NOT NULL AND erased_at IS NULL ORDER BY id
+"""
+
+
+class Erased(msgspec.Struct):
+    """What an erasure deleted. `erased_to`: the floor, which an earlier erasure may have set higher."""
+
+    device_number: str
+    erased_to: datetime
+    signals: int = 0
+    quarantined: int = 0
+    frames: int = 0
+
+
+async def erase(
+    connection: Connection,
+    device_number: str,
+    up_to: datetime,
+    *,
+    log: Path,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Erased:
+    """Erase what the device sent, or we received of it, at or before `up_to`. `progress` is told the rows so far.
+
+    Raises CallerError for a device that nobody has heard of, EnvironmentFault if the erasure cannot be noted.
+    """
+    device_id = await connection.fetchval("SELECT id FROM device WHERE device_number = $1", device_number)
+    if device_id is None:
+        raise CallerError(
+            f"nobody has registered or heard of device {device_number}: there is nothing to erase",
+            hint="`signalkeep devices list` shows all devices.",
+        )
+    try:
+        noted = NotedErasure(at=datetime.now(UTC), device_number=device_number, erased_to=up_to, actor=actor)
+        erasure_log.append(log, noted)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the erasure cannot be noted in {log}: {error.strerror or error}; nothing was erased",
+            hint="Run it as the user, on the machine and with the data directory of signalkeep.",
+        ) from error
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", LOCK_CLASS, device_id, timeout=limits.MIGRATION_S_MAX)
+    try:
+        floor = await _raise_floor(connection, device_number, up_to, actor=actor)
+        return await _delete(connection, device_id, Erased(device_number, floor), actor=actor, progress=progress)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1, $2)", LOCK_CLASS, device_id)
+
+
+async def restore_floors(connection: Connection, log: Path) -> int:
+    """Raise every floor that the file has and the database does not; returns how many devices wait for deletion."""
+    floors, unreadable = erasure_log.read(log)
+    if unreadable:
+        lines = ", ".join(map(str, unreadable))
+        await add_finding(
+            connection,
+            "erasures_unreadable",
+            str(log),
+            f"lines {lines} cannot be read: if this database is restored, these erasures must be made again by hand",
+        )
+    rows = await connection.fetch(
+        "SELECT device_number, erased_to FROM device WHERE device_number = ANY($1::text[])", list(floors)
+    )
+    known = {row["device_number"]: row["erased_to"] for row in rows}
+    for device_number, floor in sorted(floors.items()):
+        now = known.get(device_number)
+        if now is not None and now >= floor:
+            continue
+        await _raise_floor(connection, device_number, floor, actor=BY_ITSELF)
+        await add_finding(
+            connection,
+            "erasure_repeated",
+            f"device {device_number}",
+            f"the database did not know that everything up to {floor} had been erased: it was restored from an older "
+            "state; it is erased again",
+        )
+    return len(await connection.fetch(UNFINISHED))
+
+
+async def finish_erasures(connection: Connection) -> list[Erased]:
+    """Delete what lies below floors where that is not done; those that somebody is at are left to them."""
+    done = []
+    for row in await connection.fetch(UNFINISHED):
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, row["id"]):
+            continue
+        try:
+            erased = Erased(row["device_number"], row["erased_to"])
+            done.append(await _delete(connection, row["id"], erased, actor=BY_ITSELF, progress=lambda _: None))
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1, $2)", LOCK_CLASS, row["id"])
+    return done
+
+
+async def reapply_erasures(connection: Connection, log: Path) -> list[Erased]:
+    """Erase again what the file names and the database does not know, and finish what was interrupted."""
+    return await finish_erasures(connection) if await restore_floors(connection, log) else []
+
+
+async def _raise_floor(connection: Connection, device_number: str, up_to: datetime, *, actor: str) -> datetime:
+    """The floor as it is now. A device that the database does not know gets its row: the journal may still name it."""
+    async with connection.transaction():
+        await connection.execute(ADD_MISSING, [device_number], "unknown")
+        await connection.execute(LOCK_BY_NUMBER, [device_number])
+        row = await connection.fetchrow(RAISE_FLOOR, device_number, up_to)
+        assert row is not None
+        floor: datetime = row["erased_to"]
+        await connection.execute(FORGET_POSITION, row["id"], floor)
+        await log_action(connection, actor, "device.erase", device_number, {"erased_to": floor})
+        await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return floor
+
+
+async def _delete(
+    connection: Connection, device_id: int, erased: Erased, *, actor: str, progress: Callable[[int], None]
+) -> Erased:
+    """Everything below a floor that has been raised."""
+    floor, after, top = erased.erased_to, BEGINNING, erased.erased_to + FUTURE_MAX
+    while after < top:
+        end = await connection.fetchval(PAGE_END, device_id, after, top, limits.ERASE_BATCH_ROWS - 1)
+        page_end = top if end is None else end
+        erased.signals += await _delete_signals(connection, device_id, after, page_end, floor)
+        progress(erased.signals)
+        after = page_end
+    while deleted := await _delete_quarantine(connection, device_id, floor):
+        erased.quarantined += deleted[0]
+        erased.frames += deleted[1]
+        progress(erased.signals + erased.quarantined)
+    async with connection.transaction():
+        await connection.execute(sql.LOCK_DEVICES, [device_id])
+        await connection.execute(FIND_POSITION, device_id, timedelta(seconds=limits.POSITION_FUTURE_S_MAX))
+        await connection.execute(SAY_DONE, device_id, floor)
+        counts = {"signals": erased.signals, "quarantined": erased.quarantined, "frames": erased.frames}
+        await log_action(connection, actor, "device.erased", erased.device_number, {"erased_to": floor, **counts})
+    return erased
+
+
+async def _delete_signals(
+    connection: Connection, device_id: int, after: datetime, page_end: datetime, floor: datetime
+) -> int:
+    """One transaction: the rows of a page and their ledger entry."""
+    async with connection.transaction():
+        await connection.execute(sql.LOCK_DEVICES, [device_id])
+        gone = await connection.fetch(DELETE_SIGNALS, device_id, after, page_end, floor)
+        if gone:
+            values = [(row["journal_id"], row["erased"], row["key_xor"]) for row in gone]
+            await connection.execute(BOOK_SIGNALS, device_id, *zip(*values, strict=True))
+    return sum(row["erased"] for row in gone)
+
+
+async def _delete_quarantine(connection: Connection, device_id: int, floor: datetime) -> tuple[int, int] | None:
+    """One transaction: a page of rows, their kept frames and their ledger entry; (rows, frames), None: none left."""
+    async with connection.transaction():
+        await connection.execute(sql.LOCK_DEVICES, [device_id])
+        gone = await connection.fetch(DELETE_QUARANTINE, device_id, floor, limits.ERASE_BATCH_ROWS)
+        if not gone:
+            return None
+        states: dict[int, Counter[str]] = defaultdict(Counter)
+        for row in gone:
+            states[row["journal_id"]][row["state"]] += 1
+        values = [
+            (journal_id, count.total(), count["released"], count["discarded"], count["replaced"])
+            for journal_id, count in states.items()
+        ]
+        await connection.execute(BOOK_QUARANTINE, device_id, *zip(*values, strict=True))
+        await connection.execute(
+            "UPDATE device_state SET quarantine_open = quarantine_open - $2 WHERE device_id = $1",
+            device_id,
+            sum(count["open"] for count in states.values()),
+        )
+        frames = await connection.execute(DELETE_FRAMES, list({row["frame_id"] for row in gone}))
+    return len(gone), int(frames.split()[-1])
