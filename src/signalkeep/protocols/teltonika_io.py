@@ -190,6 +190,18 @@ CAN_ADAPTER: Final = (
 ELEMENTS: Final = (*PERMANENT, *EVENTUAL, *OBD, *CAN_ADAPTER)
 
 
+class Divided:
+    """Turns a raw number into its part. Division rounds correctly: 12835 / 1000 is 12.835."""
+
+    __slots__ = ("divisor",)
+
+    def __init__(self, divisor: int) -> None:
+        self.divisor = divisor
+
+    def __call__(self, raw: int) -> float:
+        return raw / self.divisor
+
+
 def converter(element: Element) -> Callable[[int], Any] | None:
     """What turns the unsigned raw number into the value, which is None where it is no reading. None: nothing to do."""
     _, size_bytes, _, form, signed, divisor, factor, is_reading = element
@@ -197,7 +209,7 @@ def converter(element: Element) -> Callable[[int], Any] | None:
         return bool
     if not signed and is_reading is None and form is Form.NUMBER:
         if divisor > 1:
-            return lambda raw: raw / divisor  # rounds correctly: 12835 / 1000 is 12.835
+            return Divided(divisor)
         return None if factor == 1 else lambda raw: raw * factor
     half, whole = 1 << (size_bytes * 8 - 1), 1 << (size_bytes * 8)
 

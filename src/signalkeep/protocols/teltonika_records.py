@@ -28,6 +28,7 @@ from signalkeep.model import Decoded, Outcome, Reason, Signal, Undecodable
 from signalkeep.protocols.teltonika_io import NO_TABLE, TABLES, Table, add_numbers, alarm_of, join_cells
 from signalkeep.protocols.teltonika_messages import MESSAGE_CODECS, message
 from signalkeep.protocols.teltonika_parts import Cursor, time_of_ms
+from signalkeep.protocols.teltonika_shapes import Shapes
 from signalkeep.protocols.teltonika_variable import attributes_of
 
 CODEC_7: Final = 0x07
@@ -51,6 +52,7 @@ class Layout(NamedTuple):
     head: struct.Struct
     counter: struct.Struct
     groups: tuple[tuple[struct.Struct, Table], ...]
+    shapes: Shapes
     wide: struct.Struct | None = None  # pairs of a group of 16-byte values
     variable: struct.Struct | None = None  # id and length of an element in the last group
 
@@ -63,11 +65,17 @@ def groups(id_code: str) -> tuple[tuple[struct.Struct, Table], ...]:
     return tuple((struct.Struct(f">{id_code}{code}"), TABLES[size]) for size, code in SIZES)
 
 
+def shapes(counter: struct.Struct, id_bytes: int) -> Shapes:
+    return Shapes(counter, id_bytes, [(size, TABLES[size]) for size, _ in SIZES])
+
+
 # Time in ms, priority, longitude, latitude, altitude, course, satellites, speed; event id, (generation,) elements.
-LAYOUT_8: Final = Layout(struct.Struct(">QBiihHBHBB"), U8, groups("B"))
-LAYOUT_8_WIDE: Final = LAYOUT_8._replace(wide=struct.Struct(">B16s"))
-LAYOUT_8_EXTENDED: Final = Layout(struct.Struct(">QBiihHBHHH"), U16, groups("H"), variable=struct.Struct(">HH"))
-LAYOUT_16: Final = Layout(struct.Struct(">QBiihHBHHBB"), U8, groups("H"))
+LAYOUT_8: Final = Layout(struct.Struct(">QBiihHBHBB"), U8, groups("B"), shapes(U8, 1))
+LAYOUT_8_WIDE: Final = LAYOUT_8._replace(shapes=shapes(U8, 1), wide=struct.Struct(">B16s"))
+LAYOUT_8_EXTENDED: Final = Layout(
+    struct.Struct(">QBiihHBHHH"), U16, groups("H"), shapes(U16, 2), variable=struct.Struct(">HH")
+)
+LAYOUT_16: Final = Layout(struct.Struct(">QBiihHBHHBB"), U8, groups("H"), shapes(U8, 2))
 
 
 def decode_frame(frame: bytes) -> list[Outcome]:
@@ -171,22 +179,15 @@ def record(body: bytes, at: int, layout: Layout) -> Read:
         announced,
     ) = layout.head.unpack_from(body, at)
     at += layout.head.size
-    attributes: dict[str, Any] = {}
-    elements = 0
-    for pair, table in layout.groups:
-        (count,) = layout.counter.unpack_from(body, at)
-        at += layout.counter.size
-        if count:
-            end = at + count * pair.size
-            if end > len(body):
-                raise struct.error("a group goes on behind the end")
-            add_numbers(attributes, pair.iter_unpack(body[at:end]), table)
-            elements += count
-            at = end
-    if layout.wide is not None:
-        at, elements = add_wide(attributes, body, at, layout.wide, elements)
-    if layout.variable is not None:
-        at, elements = add_variable(attributes, body, at, layout.variable, elements)
+    known = layout.shapes.read(body, at, announced)
+    if known is not None:
+        attributes, at = known
+        elements = announced
+    else:
+        attributes, elements, end = elements_of(body, at, layout)
+        if elements == announced:
+            layout.shapes.learn(body, at, end, announced)
+        at = end
     finish(attributes, event_id, priority)
     if kind:
         attributes["generation_type"] = kind[0]
@@ -207,6 +208,27 @@ def record(body: bytes, at: int, layout: Layout) -> Read:
         attributes=attributes,
     )
     return Read(signal, at, elements == announced)
+
+
+def elements_of(body: bytes, at: int, layout: Layout) -> tuple[dict[str, Any], int, int]:
+    """All elements of a record: the attributes, how many elements they were, and where they end."""
+    attributes: dict[str, Any] = {}
+    elements = 0
+    for pair, table in layout.groups:
+        (count,) = layout.counter.unpack_from(body, at)
+        at += layout.counter.size
+        if count:
+            end = at + count * pair.size
+            if end > len(body):
+                raise struct.error("a group goes on behind the end")
+            add_numbers(attributes, pair.iter_unpack(body[at:end]), table)
+            elements += count
+            at = end
+    if layout.wide is not None:
+        at, elements = add_wide(attributes, body, at, layout.wide, elements)
+    if layout.variable is not None:
+        at, elements = add_variable(attributes, body, at, layout.variable, elements)
+    return attributes, elements, at
 
 
 def finish(attributes: dict[str, Any], event_id: int, priority: int) -> None:

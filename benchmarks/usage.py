@@ -1,0 +1,81 @@
+"""What processes use while something is measured: processor seconds and peak memory, by role.
+
+A process that ends takes its last reading along: processor seconds of short-lived children are never lost whole, but
+what they used after the last look is. PostgreSQL is its postmaster with all that it has started; its memory is counted
+once where processes share it (PSS).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+LOOK_EVERY_S = 0.5
+MIB = 1 << 20
+
+
+@dataclass
+class Usage:
+    """Of one role."""
+
+    cpu_s: float = 0.0
+    peak_mib: float = 0.0
+
+
+class Sampler:
+    """Looks at the processes in a thread of its own. `roles` gives pids by role at every look; they may change."""
+
+    def __init__(self, roles: Callable[[], dict[str, list[int]]]) -> None:
+        self._roles = roles
+        self._at_start: dict[int, float] = {}
+        self._last: dict[tuple[str, int], float] = {}
+        self._peak: dict[str, float] = defaultdict(float)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Sampler:
+        self._look()
+        self._at_start = {pid: cpu_s for (_, pid), cpu_s in self._last.items()}
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def usage(self) -> dict[str, Usage]:
+        """Since the start, by role."""
+        found: dict[str, Usage] = defaultdict(Usage)
+        for (role, pid), cpu_s in self._last.items():
+            found[role].cpu_s += cpu_s - self._at_start.get(pid, 0.0)
+        for role, peak in self._peak.items():
+            found[role].peak_mib = peak / MIB
+        return dict(found)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            self._look()
+
+    def _look(self) -> None:
+        for role, pids in self._roles().items():
+            processes = []
+            for pid in pids:
+                try:
+                    process = psutil.Process(pid)
+                    processes += [process, *(process.children(recursive=True) if role == "postgres" else [])]
+                except psutil.Error:
+                    continue
+            memory = 0.0
+            for process in processes:
+                try:
+                    times = process.cpu_times()
+                    self._last[role, process.pid] = times.user + times.system
+                    memory += process.memory_full_info().pss if role == "postgres" else process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self._peak[role] = max(self._peak[role], memory)
