@@ -24,7 +24,9 @@ from tests.builders import Feed, event
 from tests.servers import PostgresServer, connected, run_sync
 
 PAGE: Final = (Path(__file__).resolve().parent.parent / "docs" / "data-model.md").read_text(encoding="utf-8")
-BLOCK: Final = re.compile(r"^([^\n]+)\n\n<!-- executed(: rows)? -->\n```sql\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+BLOCK: Final = re.compile(
+    r"^([^\n]+)\n\n<!-- executed(: rows)? -->\n```sql\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL
+)
 QUERIES: Final = [(title, bool(rows), sql) for title, rows, sql in BLOCK.findall(PAGE)]
 MAY: Final = datetime(2026, 5, 1, 8, tzinfo=UTC)
 
@@ -46,10 +48,10 @@ async def fill(connection: Connection) -> None:
     frames = []
     for minute in range(120):
         code = {0: "7000", 30: "7002", 31: "7001", 119: "7003"}.get(minute)
-        values = {"event_code": code} if code else {}
         for number in ("1", "2"):
-            driving = {"speed_kmh": 60 + minute, "odometer_m": 1000 * minute, "latitude": 37 + minute / 1000}
-            frames.append(sent(number, minute, **driving, **values))
+            values: dict[str, Any] = {"speed_kmh": 60 + minute, "odometer_m": 1000 * minute}
+            values |= {"event_code": code} if code else {}
+            frames.append(sent(number, minute, latitude=37 + minute / 1000, **values))
     frames += [sent("1", 200, timedelta(hours=3)), sent("1", 201, event_code="4002"), sent("1", 202, latitude="north")]
     frames += [sent("unregistered", 1)]
     await (await Feed.open(connection)).write(connection, *frames)
