@@ -4,13 +4,15 @@ Fault model: everything between the virtual device and the database may have bee
 restarted at any instant. The only witnesses are the oracle FILE (records that an acknowledgement covered),
 FILE.sent (records that ever left) and the rows themselves, read with plain SQL in one snapshot.
 
-    missing       told safe, but there is neither a signal nor an open quarantine row
+    missing       told safe and not erased, but there is neither a signal nor an open quarantine row
     spurious      a signal of one of the oracle's devices that was never sent
     corrupted     stored, but position, speed or event differ from what was sent
     doubled       more than one row for one record, over signal and open quarantine (times are unique)
     out_of_order  stored behind a younger record of the same device in the same journal
+    resurrected   there although it lies at or below the floor of an erasure that was finished
 
-The last is sound because virtual devices always send on from the oldest record that is not acknowledged:
+What was erased on purpose (device.erased_to) is not missing. out_of_order is sound because virtual devices always
+send on from the oldest record that is not acknowledged:
 whichever connection brought a record first had brought, or been told of, all older ones before it.
 
 What it cannot see: records that were neither told safe nor stored (the device still has them), and whether
@@ -50,11 +52,24 @@ OPEN_QUARANTINE = """
 """
 
 
+FLOORS = """
+    SELECT device_number, erased_to, erased_at IS NOT NULL AS finished
+      FROM device WHERE erased_to IS NOT NULL AND device_number = ANY($1::text[])
+"""
+
+
 class Key(NamedTuple):
     """A record of a virtual device; its times are unique."""
 
     device_number: str
     device_time: datetime | None
+
+
+class Floor(NamedTuple):
+    """Up to where a device was erased."""
+
+    erased_to: datetime
+    finished: bool
 
 
 class Stored(NamedTuple):
@@ -73,22 +88,25 @@ class Stored(NamedTuple):
 
 @dataclass
 class Verdict:
-    """Counts. All but `safe`, `sent`, `stored` and `quarantined` must be 0."""
+    """Counts. All but `safe`, `sent`, `stored`, `quarantined` and `erased` must be 0."""
 
     missing: int = 0
     spurious: int = 0
     corrupted: int = 0
     doubled: int = 0
     out_of_order: int = 0
+    resurrected: int = 0
     safe: int = 0
     sent: int = 0
     stored: int = 0
     quarantined: int = 0
+    erased: int = 0  # told safe, and erased on purpose
     examples: dict[str, list[str]] = field(default_factory=dict)  # of each fault, some records
 
     @property
     def clean(self) -> bool:
-        return not (self.missing or self.spurious or self.corrupted or self.doubled or self.out_of_order)
+        faults = self.missing, self.spurious, self.corrupted, self.doubled, self.out_of_order, self.resurrected
+        return not any(faults)
 
     def add(self, fault: str, key: Key, detail: str = "") -> None:
         setattr(self, fault, getattr(self, fault) + 1)
@@ -106,15 +124,20 @@ async def check(dsn: str, oracle: Path) -> Verdict:
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             signals = [Stored(*row) async for row in connection.cursor(SIGNALS, numbers, prefetch=10_000)]
+            floors = {row[0]: Floor(*row[1:]) for row in await connection.fetch(FLOORS, numbers)}
             quarantined = [Key(*row) async for row in connection.cursor(OPEN_QUARANTINE, numbers, prefetch=10_000)]
     finally:
         await connection.close(timeout=30)
     sent = {_key(line): line for line in _lines(sent_path(oracle))}
-    return judge(safe, sent, signals, quarantined)
+    return judge(safe, sent, signals, quarantined, floors)
 
 
 def judge(
-    safe: set[Key], sent: dict[Key, dict[str, Any]], signals: Iterable[Stored], quarantined: Iterable[Key]
+    safe: set[Key],
+    sent: dict[Key, dict[str, Any]],
+    signals: Iterable[Stored],
+    quarantined: Iterable[Key],
+    floors: dict[str, Floor] | None = None,
 ) -> Verdict:
     """The comparison itself. Raises ValueError for files that contradict each other."""
     unsent = safe - sent.keys()
@@ -140,12 +163,24 @@ def judge(
     for key in quarantined:
         verdict.quarantined += 1
         rows[key] += 1
+    floors = floors or {}
     for key in sorted(safe - rows.keys()):
-        verdict.add("missing", key)
+        if _below(key, floors):
+            verdict.erased += 1
+        else:
+            verdict.add("missing", key)
+    for key in rows:
+        if _below(key, floors) and floors[key.device_number].finished:
+            verdict.add("resurrected", key)
     for key, count in rows.items():
         if count > 1:
             verdict.add("doubled", key, f"{count} rows")
     return verdict
+
+
+def _below(key: Key, floors: dict[str, Floor]) -> bool:
+    floor = floors.get(key.device_number)
+    return floor is not None and key.device_time is not None and key.device_time <= floor.erased_to
 
 
 def sent_path(oracle: Path) -> Path:

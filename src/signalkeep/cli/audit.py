@@ -122,7 +122,7 @@ def _show(report: Report, verdict: OracleVerdict | None, *, ok: bool) -> None:
         out.print(
             f"oracle: {verdict.safe} told safe, {verdict.stored} stored, {verdict.quarantined} in quarantine; "
             f"missing {verdict.missing}, spurious {verdict.spurious}, doubled {verdict.doubled}, "
-            f"corrupted {verdict.corrupted}"
+            f"corrupted {verdict.corrupted}" + (f"; erased {verdict.erased}" if verdict.erased else "")
         )
         for example in verdict.examples:
             out.print(f"  {example}", markup=False)

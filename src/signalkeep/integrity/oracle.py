@@ -1,7 +1,8 @@
 """The rows against what devices were told: missing, spurious, doubled, changed.
 
 The oracle is what a fleet wrote down itself: the records it was told are safe, and all that it ever sent. A record that
-was sent but not acknowledged may be in the database or not; one that was acknowledged must be, once. Rows that were
+was sent but not acknowledged may be in the database or not; one that was acknowledged must be, once, unless it was
+erased. Rows that were
 received before the oracle's first record was made are not its fleet's: an earlier one had the same numbers.
 """
 
@@ -54,6 +55,7 @@ class OracleVerdict(msgspec.Struct):
     spurious: int
     doubled: int
     corrupted: int
+    erased: int  # told safe, not there, and at or below the floor of an erasure
     examples: list[str]
 
     @property
@@ -70,10 +72,13 @@ async def compare(connection: Connection, safe: Iterable[Told], sent: Iterable[T
     async with queries.snapshot(connection):
         stored = await queries.ask(connection, queries.STORED, numbers, began)
         waiting = await queries.ask(connection, queries.WAITING, numbers, began)
+        erased = await queries.ask(connection, queries.FLOORS, numbers)
     rows = Counter((row["device_number"], row["device_time"] or row["wire_time"]) for row in stored)
     held = Counter((row["device_number"], row["wire_time"]) for row in waiting)
     found = rows + held
-    missing = [moment for moment in told if moment not in found]
+    floors = {row["device_number"]: row["erased_to"] for row in erased}
+    gone = [moment for moment in told if moment not in found]
+    missing = [(number, time) for number, time in gone if number not in floors or time > floors[number]]
     spurious = [moment for moment in found if moment not in possible]
     doubled = [moment for moment, count in found.items() if count > 1]
     corrupted = [
@@ -97,6 +102,7 @@ async def compare(connection: Connection, safe: Iterable[Told], sent: Iterable[T
         spurious=len(spurious),
         doubled=sum(found[moment] - 1 for moment in doubled),
         corrupted=len(corrupted),
+        erased=len(gone) - len(missing),
         examples=examples,
     )
 

@@ -132,6 +132,11 @@ FROM quarantine q JOIN device d ON d.id = q.device_id
 WHERE q.state = 'open' AND d.device_number = ANY($1::text[]) AND q.received_at >= $2
 """
 
+# Up to where these devices were erased.
+FLOORS: Final = """
+SELECT device_number, erased_to FROM device WHERE erased_to IS NOT NULL AND device_number = ANY($1::text[])
+"""
+
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
