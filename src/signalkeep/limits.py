@@ -92,6 +92,8 @@ RESTART_S_MAX: Final = 10.0
 READY_S_MAX: Final = 20.0  # then `run` says which roles still wait
 POSTGRES_START_S_MAX: Final = 60.0
 POSTGRES_STOP_S_MAX: Final = 30.0
+READER_CONNECTIONS_MAX: Final = 20  # of programs that read over the network: the rest is for the core
+READER_STATEMENT_S_MAX: Final = 300
 POSTGRES_LOG_BYTES_MAX: Final = 16 * MIB  # rotated at a start above this
 
 assert BATCH_BYTES_MAX + 2 * JOURNAL_BLOCK_BYTES <= SEGMENT_BYTES
