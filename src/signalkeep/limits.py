@@ -74,6 +74,10 @@ QUARANTINE_RELEASE_BATCH: Final = 500
 TAIL_PAGE_ROWS: Final = 500
 TAIL_POLL_S: Final = 0.3
 
+# Backup
+BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
+UPGRADE_S_MAX: Final = 48 * 3600.0
+
 # Simulator
 SIMULATED_DEVICES_MAX: Final = 100_000
 SIMULATED_PACKET_RECORDS_MAX: Final = 10

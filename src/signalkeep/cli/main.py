@@ -12,6 +12,7 @@ import typer
 
 from signalkeep import __version__
 from signalkeep.cli.audit import audit
+from signalkeep.cli.backup import app as backup_app
 from signalkeep.cli.common import err
 from signalkeep.cli.decode import decode
 from signalkeep.cli.demo import fleet
@@ -20,6 +21,7 @@ from signalkeep.cli.doctor import doctor
 from signalkeep.cli.migrate import migrate
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
+from signalkeep.cli.restore import restore
 from signalkeep.cli.roles import gateway, ingest
 from signalkeep.cli.run import run
 from signalkeep.cli.send import send
@@ -51,7 +53,9 @@ def _version(
 for command in (run, gateway, ingest, status, audit, doctor, migrate, decode, send, simulate):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
+app.command()(restore)
 app.command(hidden=True)(fleet)
+app.add_typer(backup_app, name="backup")
 app.add_typer(devices_app, name="devices")
 app.add_typer(signals_app, name="signals")
 app.add_typer(quarantine_app, name="quarantine")

@@ -31,7 +31,18 @@ class Retention:
         self._clock = clock
 
     async def tidy(self, connection: Connection, expected: list[ExpectedJournal]) -> list[Path]:
-        """One round; returns the directories of journals that were removed whole."""
+        """One round; returns the directories of journals that were removed whole.
+
+        Nothing goes while somebody holds the files, as a backup does.
+        """
+        if not await journals.may_remove_files(connection):
+            return []
+        try:
+            return await self._tidy(connection, expected)
+        finally:
+            await journals.removed_files(connection)
+
+    async def _tidy(self, connection: Connection, expected: list[ExpectedJournal]) -> list[Path]:
         present = [journal for journal in expected if journal.directory.is_dir()]
         used_bytes = sum(size for journal in present for _, _, size in segments(self._fs, journal.directory))
         removed = []

@@ -23,7 +23,7 @@ from signalkeep.ingest.retention import Retention
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import JournalReader, find_journals
 from signalkeep.protocols.registry import PROTOCOLS
-from signalkeep.store import journals
+from signalkeep.store import journals, notes
 from signalkeep.store.postgres import Connection, connect, dsn_of
 from signalkeep.store.schema import ensure_schema
 from signalkeep.telemetry import get_logger
@@ -125,6 +125,15 @@ class IngestService:
         finally:
             await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
 
+    async def _report_restore(self, connection: Connection) -> None:
+        """A restore that was done while nobody ran becomes findings: our drivers are new and remember no position."""
+        note = notes.restored(self._settings.data)
+        if note is not None:
+            for finding in note.findings:
+                log.warning("database restored", kind=finding.kind, subject=finding.subject, detail=finding.detail)
+                await journals.add_finding(connection, finding.kind, finding.subject, finding.detail)
+            notes.forget_restored(self._settings.data)
+
     async def _connect(self) -> Connection:
         if not self._schema_ready:
             await ensure_schema(self._dsn, self._settings.database)
@@ -134,6 +143,7 @@ class IngestService:
         except SignalkeepError:
             self._schema_ready = False  # what comes back may be another, older database
             raise
+        await self._report_restore(connection)
         self._on_ready()
         return connection
 

@@ -43,7 +43,10 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
 
 def copy_durably(source: Path, target: Path, length: int | None = None) -> str:
-    """Copy the first `length` bytes of a file, or all, to a new one, synced; the SHA-256 of what was copied."""
+    """Copy the first `length` bytes of a file, or all, to a new one, synced; the SHA-256 of what was copied.
+
+    The copy keeps the time of the last change: retention goes by it.
+    """
     digest = hashlib.sha256()
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with source.open("rb") as read, os.fdopen(descriptor, "wb") as written:
@@ -53,6 +56,8 @@ def copy_durably(source: Path, target: Path, length: int | None = None) -> str:
             written.write(piece)
             rest -= len(piece)
         written.flush()
+        facts = os.fstat(read.fileno())
+        os.utime(written.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
         os.fsync(written.fileno())
     return digest.hexdigest()
 

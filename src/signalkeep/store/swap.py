@@ -45,6 +45,11 @@ def exchange(root: Path, swap: Swap) -> None:
     finish(root)
 
 
+def decided(root: Path) -> bool:
+    """Whether an exchange is under way, which the next start will finish."""
+    return (root / "swap.json").exists()
+
+
 def finish(root: Path) -> Swap | None:
     """Finish an exchange that was decided, if there is one."""
     file = root / "swap.json"
