@@ -29,6 +29,7 @@ from signalkeep.cli.settings import app as config_app
 from signalkeep.cli.signals import app as signals_app
 from signalkeep.cli.simulate import simulate
 from signalkeep.cli.status import status
+from signalkeep.cli.upgrade import upgrade_database
 from signalkeep.errors import CallerError, SignalkeepError
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ for command in (run, gateway, ingest, status, audit, doctor, migrate, decode, se
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.command()(restore)
+app.command("upgrade-database")(upgrade_database)
 app.command(hidden=True)(fleet)
 app.add_typer(backup_app, name="backup")
 app.add_typer(devices_app, name="devices")

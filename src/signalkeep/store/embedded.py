@@ -86,6 +86,7 @@ class EmbeddedPostgres:
 
     async def _start(self) -> None:
         account = await asyncio.to_thread(self._prepare)
+        await self._clear_unfinished()
         programs, directory = await asyncio.to_thread(self._locate, account)
         await leftovers.stop_orphans(directory)
         if not (directory / "PG_VERSION").exists():
@@ -135,6 +136,7 @@ class EmbeddedPostgres:
         """
         try:
             account = await asyncio.to_thread(self._prepare)
+            await self._clear_unfinished()
             for directory in swap.clusters(self._root):
                 await leftovers.stop_orphans(directory)
             yield account
@@ -142,7 +144,7 @@ class EmbeddedPostgres:
             await self.stop()
 
     def _prepare(self) -> Account:
-        """Choose the account, make directories that it can pass, take the lock, clear unfinished work."""
+        """Choose the account, make directories that it can pass, take the lock, finish an exchange."""
         if self._root.is_dir():
             self._take_lock()
             swap.finish(self._root)
@@ -152,10 +154,15 @@ class EmbeddedPostgres:
         binaries.make_passable(self._root, account)
         self._log.parent.mkdir(exist_ok=True, mode=0o700)
         self._take_lock()
+        return account
+
+    async def _clear_unfinished(self) -> None:
+        """What a killed start, restore or upgrade has left, servers that still work in it among them."""
         for pattern in _UNFINISHED:
             for unfinished in self._root.glob(pattern):
-                shutil.rmtree(unfinished, ignore_errors=True)
-        return account
+                for directory in (unfinished / "data", *swap.clusters(unfinished / "postgres")):
+                    await leftovers.stop_orphans(directory)
+                await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
 
     def _locate(self, account: Account) -> tuple[Path, Path]:
         """The programs to run and the data directory for them."""
