@@ -63,6 +63,7 @@ class JournalSettings(_Section):
     keep_bytes: int = Field(default=limits.JOURNAL_KEEP_BYTES, ge=0, description="above it, ingested segments go")
     cap_bytes: int = Field(default=limits.JOURNAL_CAP_BYTES, ge=0, description="above it, sockets are not read")
     disk_free_bytes: int = Field(default=limits.DISK_FREE_BYTES_MIN, ge=0, description="below it, sockets are not read")
+    archive_dir: Path | None = Field(default=None, description="segments go there instead of being unlinked")
 
 
 class DatabaseSettings(_Section):
@@ -73,11 +74,25 @@ class DatabaseSettings(_Section):
     allow_unsafe: bool = Field(default=False, description="work with fsync, synchronous_commit or full_page_writes off")
     bin_dir: Path | None = Field(default=None, description="bin folder of an installed PostgreSQL to embed")
     run_as: str = Field(default="", description="user for the embedded server when started as root")
+    listen: str = Field(
+        default="",
+        pattern=r"^$|^[^\s:,'\"]+:[1-9]\d{0,4}$|^\[[0-9A-Fa-f:.]+\]:[1-9]\d{0,4}$",
+        description="ADDRESS:PORT of the embedded server for programs that only read; empty: none",
+    )
+    reader_password_file: Path | None = Field(
+        default=None, description="a file with the password for that; default: one is made in the data directory"
+    )
+    listen_certificate: Path | None = Field(default=None, description="certificate (PEM) for TLS on that address")
+    listen_key: Path | None = Field(default=None, description="its private key (PEM)")
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseSettings:
         if self.dsn and self.dsn_file:
             raise ValueError("give dsn or dsn_file, not both")
+        if bool(self.listen_certificate) != bool(self.listen_key):
+            raise ValueError("listen_certificate and listen_key belong together")
+        if (self.dsn or self.dsn_file) and self.listen:
+            raise ValueError("listen is of the embedded server: where another server listens is set there")
         return self
 
     def resolved_dsn(self) -> str:

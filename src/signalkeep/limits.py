@@ -77,6 +77,10 @@ IMPORT_STATEMENT_S_MAX: Final = 3600.0
 TAIL_PAGE_ROWS: Final = 500
 TAIL_POLL_S: Final = 0.3
 
+# Backup
+BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
+UPGRADE_S_MAX: Final = 48 * 3600.0
+
 # Simulator
 SIMULATED_DEVICES_MAX: Final = 100_000
 SIMULATED_PACKET_RECORDS_MAX: Final = 10
@@ -95,6 +99,8 @@ RESTART_S_MAX: Final = 10.0
 READY_S_MAX: Final = 20.0  # then `run` says which roles still wait
 POSTGRES_START_S_MAX: Final = 60.0
 POSTGRES_STOP_S_MAX: Final = 30.0
+READER_CONNECTIONS_MAX: Final = 20  # of programs that read over the network: the rest is for the core
+READER_STATEMENT_S_MAX: Final = 300
 POSTGRES_LOG_BYTES_MAX: Final = 16 * MIB  # rotated at a start above this
 
 assert BATCH_BYTES_MAX + 2 * JOURNAL_BLOCK_BYTES <= SEGMENT_BYTES

@@ -438,6 +438,48 @@ async def test_a_journal_that_is_written_or_not_wholly_ingested_is_never_removed
     assert await removed() == [writer.directory]
 
 
+async def test_with_an_archive_segments_and_journals_move_there_and_stay_while_it_is_away(
+    settings: Settings, connection: Connection, tmp_path: Path
+) -> None:
+    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
+    before = segments(FS, writer.directory)
+    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
+    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
+    archive = tmp_path / "archive"
+    moving = settings.journal.model_copy(update={"keep_bytes": 0, "replay_window_h": 0, "archive_dir": archive})
+    retention = Retention(settings.model_copy(update={"journal": moving}), fs=FS, clock=SystemClock())
+    assert await retention.tidy(connection, await journals.expected(connection, "here")) == []
+    assert segments(FS, writer.directory) == before, "nothing is lost because the archive is away"
+    assert await connection.fetchval("SELECT kept_from_seq FROM journal") == 1
+    assert "archive" in await connection.fetchval("SELECT detail FROM finding WHERE kind = 'archive_failed'")
+    archive.mkdir()
+    assert await retention.tidy(connection, await journals.expected(connection, "here")) == [writer.directory]
+    assert not writer.directory.exists()
+    reader = JournalReader(FS, archive / writer.directory.name, evidence_root=tmp_path)
+    numbers = []
+    while items := reader.read(1000, 1 << 20):
+        numbers += [chunk.first_seq + n for chunk in items for n in range(len(chunk.entries))]  # type: ignore[union-attr]  # no Lost
+    assert numbers == list(range(1, 401))
+
+
+async def test_nothing_goes_while_somebody_holds_the_files(
+    settings: Settings, connection: Connection, dsn: str
+) -> None:
+    """As a backup does: it copies what lies there, and the journals must not change under its hands."""
+    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
+    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
+    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
+    none = settings.journal.model_copy(update={"keep_bytes": 0, "replay_window_h": 0})
+    retention = Retention(settings.model_copy(update={"journal": none}), fs=FS, clock=SystemClock())
+    before = segments(FS, writer.directory)
+    async with connected(dsn) as backup, connected(dsn) as another:
+        await journals.hold_files(backup)
+        await journals.hold_files(another)
+        assert await retention.tidy(connection, await journals.expected(connection, "here")) == []
+        assert segments(FS, writer.directory) == before
+    assert await retention.tidy(connection, await journals.expected(connection, "here")) == [writer.directory]
+
+
 async def test_the_database_away_is_waited_for(settings: Settings, dsn: str, connection: Connection) -> None:
     """Connections are cut while the driver works, in mid-transaction as it happens: everything arrives, once."""
     await write_journal(settings.journal_root, range(3000))

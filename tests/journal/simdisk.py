@@ -175,6 +175,14 @@ class SimDisk:
         self._directory(old.parent).apply({old.name: None, new.name: node})
         self._done("rename", old, new)
 
+    def link(self, path: Path, new: Path) -> None:
+        self.before("link")
+        node = self._file(path)
+        if new.name in self._directory(new.parent).memory:
+            raise FileExistsError(errno.EEXIST, "exists", str(new))
+        self._directory(new.parent).apply({new.name: node})
+        self._done("link", path, new)
+
     def unlink(self, path: Path) -> None:
         self.before("unlink")
         self._file(path)

@@ -12,6 +12,7 @@ import typer
 
 from signalkeep import __version__
 from signalkeep.cli.audit import audit
+from signalkeep.cli.backup import app as backup_app
 from signalkeep.cli.common import err
 from signalkeep.cli.decode import decode
 from signalkeep.cli.demo import fleet
@@ -25,6 +26,7 @@ from signalkeep.cli.fleet import customers_app, vehicles_app
 from signalkeep.cli.migrate import migrate
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
+from signalkeep.cli.restore import restore
 from signalkeep.cli.roles import gateway, ingest
 from signalkeep.cli.run import run
 from signalkeep.cli.send import send
@@ -32,6 +34,7 @@ from signalkeep.cli.settings import app as config_app
 from signalkeep.cli.signals import app as signals_app
 from signalkeep.cli.simulate import simulate
 from signalkeep.cli.status import status
+from signalkeep.cli.upgrade import upgrade_database
 from signalkeep.errors import CallerError, SignalkeepError
 
 app = typer.Typer(
@@ -56,6 +59,8 @@ def _version(
 for command in (run, gateway, ingest, status, audit, doctor, migrate, decode, send, simulate):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
+app.command()(restore)
+app.command("upgrade-database")(upgrade_database)
 app.command(hidden=True)(fleet)
 devices_app.command("set")(set_)
 devices_app.command("import")(import_)
@@ -63,6 +68,7 @@ devices_app.command()(retire)
 devices_app.command()(erase)
 devices_app.command()(assign)
 devices_app.command()(unassign)
+app.add_typer(backup_app, name="backup")
 app.add_typer(devices_app, name="devices")
 app.add_typer(vehicles_app, name="vehicles")
 app.add_typer(customers_app, name="customers")

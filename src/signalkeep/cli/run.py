@@ -13,6 +13,7 @@ from signalkeep.cli.common import ConfigOption, DataOption, err, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
 from signalkeep.roles import prepare_directories, stop_on_signals
+from signalkeep.store.access import password_file, reader_address
 from signalkeep.supervisor import Role, Supervisor
 
 TALK_EVENT = (
@@ -71,6 +72,9 @@ def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
         f"  look       signalkeep status{option}",
         f"             signalkeep signals tail{option}",
     ]
+    if settings.database.listen:
+        file = password_file(settings.data, settings.database)
+        lines.append(f"  reading    {reader_address(settings.database)} (password in {file})")
     if "json" in settings.gateway.ports:
         lines += [
             f"  try        echo '{TALK_EVENT}' | nc -q 1 127.0.0.1 {settings.gateway.ports['json']}",

@@ -26,7 +26,7 @@ from signalkeep.ingest.retention import Retention
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import JournalReader, find_journals
 from signalkeep.protocols.registry import PROTOCOLS
-from signalkeep.store import journals
+from signalkeep.store import journals, notes
 from signalkeep.store.erasure import finish_erasures, restore_floors
 from signalkeep.store.postgres import Connection, connect, dsn_of
 from signalkeep.store.schema import ensure_schema
@@ -152,6 +152,15 @@ class IngestService:
         except Exception as error:
             log.warning("erasure failed, trying again", error=f"{type(error).__name__}: {error}")
 
+    async def _report_restore(self, connection: Connection) -> None:
+        """A restore that was done while nobody ran becomes findings: our drivers are new and remember no position."""
+        note = notes.restored(self._settings.data)
+        if note is not None:
+            for finding in note.findings:
+                log.warning("database restored", kind=finding.kind, subject=finding.subject, detail=finding.detail)
+                await journals.add_finding(connection, finding.kind, finding.subject, finding.detail)
+            notes.forget_restored(self._settings.data)
+
     async def _connect(self) -> Connection:
         if not self._schema_ready:
             await ensure_schema(self._dsn, self._settings.database)
@@ -161,6 +170,7 @@ class IngestService:
         except SignalkeepError:
             self._schema_ready = False  # what comes back may be another, older database
             raise
+        await self._report_restore(connection)
         self._on_ready()
         return connection
 

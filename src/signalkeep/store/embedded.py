@@ -1,16 +1,16 @@
 """The embedded PostgreSQL: a server of our own, as a direct child, in the data directory.
 
     <data>/postgres/18/           its data, one directory for each major version, made whole or not at all
-    <data>/postgres/socket/       its only door (0700); under /tmp when the path is too long for a socket
+    <data>/postgres/socket/       its door (0700); under /tmp when the path is too long for a socket
     <data>/postgres/server-18-*/  a copy of the programs, where the server's account cannot reach the wheel's
     <data>/postgres/lock          held by whoever runs the server; the kernel frees it when that process dies
     <data>/log/postgres.log       what it says
 
 It promises to start again by itself after anything that leaves the files readable: a killed supervisor (its
-orphaned server is stopped first), stale or empty pid files, an initdb cut short, a long crash recovery. It
-listens on no network address and trusts whoever may open its socket directory: its account, and root. It
-never starts a second server on the same data, never changes a directory above the data directory, and never
-touches the data of another major version.
+orphaned server is stopped first), stale or empty pid files, an initdb cut short, an exchange of directories that
+was interrupted, a long crash recovery. It trusts whoever may open its socket directory: its account, and root, and
+listens on no network address unless `database.listen` says so (`access.py`). It never starts a second server on the
+same data, never changes a directory above the data directory, and never touches the data of another major version.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ import contextlib
 import fcntl
 import math
 import os
-import re
+import shlex
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO, Final
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
+from signalkeep.config import DatabaseSettings, default_data_directory
 from signalkeep.errors import AlreadyRunning, DatabaseUnavailable, EnvironmentFault
-from signalkeep.store import binaries, leftovers
+from signalkeep.store import access, binaries, leftovers, swap
 from signalkeep.store.binaries import Account
+from signalkeep.store.cluster import SAID_LINES, make_cluster
+from signalkeep.store.durable import sync_path
 from signalkeep.store.postgres import (
     EMBEDDED_NAME,
-    SOCKET_FILE,
     connect,
     embedded_dsn,
     socket_directory,
@@ -44,19 +46,9 @@ from signalkeep.store.postgres import (
 )
 
 _POLL_S: Final = 0.05
-_LOG_TAIL_LINES: Final = 15
 _LOG_TAIL_BYTES: Final = 8192
 _STARTING_UP: Final = "57P03"
-_CONFIGURATION: Final = """
-# signalkeep: written once, when this server was made. Change what you like; where it listens is not set here.
-shared_buffers = 128MB
-max_connections = 100
-max_wal_size = 2GB
-wal_compression = on
-log_line_prefix = '%m [%p] %a '
-timezone = 'UTC'
-log_timezone = 'UTC'
-"""
+_UNFINISHED: Final = (".initdb-*", ".server-*", ".restore-*", ".upgrade-*")
 
 
 class EmbeddedPostgres:
@@ -94,15 +86,20 @@ class EmbeddedPostgres:
 
     async def _start(self) -> None:
         account = await asyncio.to_thread(self._prepare)
+        await self._clear_unfinished()
         programs, directory = await asyncio.to_thread(self._locate, account)
         await leftovers.stop_orphans(directory)
         if not (directory / "PG_VERSION").exists():
             await asyncio.to_thread(self._initialise, programs, directory, account)
         sockets = self._make_socket_directory(account)
-        leftovers.remove_stale_lock_files(directory, sockets / f"{SOCKET_FILE}.lock")
-        log_start = self._spawn(programs, directory, sockets, account)
+        door = access.prepare(self._data, self._settings, programs, directory, account)
+        leftovers.remove_stale_lock_files(directory, sockets / f"{access.socket_name(door)}.lock")
+        access.link_socket(sockets, door)
+        log_start = self._spawn(programs, directory, sockets, account, access.arguments(door))
         await self._until_ready(log_start)
         await self._ensure_database()
+        if door is not None:
+            await access.admit_readers(self.dsn, self._settings, door)
 
     async def wait(self) -> int:
         """Wait until the server has ended; its exit status, negative for a signal.
@@ -131,17 +128,41 @@ class EmbeddedPostgres:
 
     # Directories
 
+    @contextlib.asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[Account]:
+        """Hold the data directory while no server works in it, for whoever exchanges what it holds.
+
+        Raises AlreadyRunning if another process runs it.
+        """
+        try:
+            account = await asyncio.to_thread(self._prepare)
+            await self._clear_unfinished()
+            for directory in swap.clusters(self._root):
+                await leftovers.stop_orphans(directory)
+            yield account
+        finally:
+            await self.stop()
+
     def _prepare(self) -> Account:
-        """Choose the account, make directories that it can pass, take the lock, clear unfinished work."""
-        existing = next(iter(sorted(self._root.glob("[0-9]*"), reverse=True)), None)
+        """Choose the account, make directories that it can pass, take the lock, finish an exchange."""
+        if self._root.is_dir():
+            self._take_lock()
+            swap.finish(self._root)
+        existing = next(iter(reversed(swap.clusters(self._root))), None)
         account = binaries.choose_account(self._settings, existing)
         binaries.make_passable(self._data, account)
         binaries.make_passable(self._root, account)
         self._log.parent.mkdir(exist_ok=True, mode=0o700)
         self._take_lock()
-        for unfinished in [*self._root.glob(".initdb-*"), *self._root.glob(".server-*")]:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return account
+
+    async def _clear_unfinished(self) -> None:
+        """What a killed start, restore or upgrade has left, servers that still work in it among them."""
+        for pattern in _UNFINISHED:
+            for unfinished in self._root.glob(pattern):
+                for directory in (unfinished / "data", *swap.clusters(unfinished / "postgres")):
+                    await leftovers.stop_orphans(directory)
+                await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
 
     def _locate(self, account: Account) -> tuple[Path, Path]:
         """The programs to run and the data directory for them."""
@@ -165,17 +186,9 @@ class EmbeddedPostgres:
     def _choose_directory(self, major: int) -> Path:
         """The data directory of this major version; a new one only if there are no data of another."""
         directory = self._root / str(major)
-        others = sorted(
-            path.name
-            for path in self._root.iterdir()
-            if re.fullmatch(r"\d+", path.name) and (path / "PG_VERSION").exists() and path != directory
-        )
+        others = [path for path in swap.clusters(self._root) if path != directory]
         if others and not (directory / "PG_VERSION").exists():
-            raise EnvironmentFault(
-                f"{self._root} holds the data of PostgreSQL {', '.join(others)}; the programs are of {major}",
-                hint=f"Set database.bin_dir to the bin folder of a PostgreSQL {others[-1]} to go on, or move "
-                f"the data over with its pg_dump, or with pg_upgrade into {directory}.",
-            )
+            raise _other_major(self._data, others[-1], major)
         return directory
 
     def _make_socket_directory(self, account: Account) -> Path:
@@ -197,33 +210,14 @@ class EmbeddedPostgres:
         """initdb into a directory beside it, then one rename: there is never half a server."""
         work = Path(tempfile.mkdtemp(prefix=".initdb-", dir=self._root))
         try:
-            fresh = work / "data"
-            fresh.mkdir(mode=0o700)
-            if account.switch:
-                os.chown(fresh, account.uid, account.gid)
-                os.chown(work, -1, account.gid)
-                work.chmod(0o710)
-            answer = account.run(
-                programs / "initdb",
-                *("-D", fresh, "-U", EMBEDDED_NAME, "-E", "UTF8", "--locale=C", "--data-checksums"),
-                *("--auth-local=trust", "--auth-host=reject"),
-                timeout_s=limits.POSTGRES_START_S_MAX,
-            )
-            if answer.returncode != 0:
-                said = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-_LOG_TAIL_LINES:])
-                raise EnvironmentFault(f"PostgreSQL could not be set up in {self._root}:\n{said}")
-            with (fresh / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-                configuration.write(_CONFIGURATION)
-                configuration.flush()
-                os.fsync(configuration.fileno())
-            fresh.rename(directory)
-            _sync_directory(self._root)
+            make_cluster(programs, work, account).rename(directory)
+            sync_path(self._root)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     # The server process
 
-    def _spawn(self, programs: Path, directory: Path, sockets: Path, account: Account) -> int:
+    def _spawn(self, programs: Path, directory: Path, sockets: Path, account: Account, listening: list[str]) -> int:
         """Start the server as our direct child; returns where its part of the log begins.
 
         A session of its own keeps the terminal's Ctrl-C from it: the supervisor stops it last, when nobody
@@ -238,7 +232,7 @@ class EmbeddedPostgres:
                 [
                     str(programs / "postgres"),
                     *("-D", str(directory)),
-                    *("-c", "listen_addresses=", "-c", "port=5432"),
+                    *listening,
                     *("-c", f'unix_socket_directories="{quoted}"', "-c", "unix_socket_permissions=0700"),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -286,17 +280,28 @@ class EmbeddedPostgres:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(start, end - _LOG_TAIL_BYTES))
             text = log.read().decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:]) or f"(nothing in {self._log})"
+        return "\n".join(text.splitlines()[-SAID_LINES:]) or f"(nothing in {self._log})"
+
+
+def _other_major(data: Path, present: Path, major: int) -> EnvironmentFault:
+    """The refusal to pass over data of another major version, with the one command that moves them."""
+    found = int(present.name)
+    message = f"{present.parent} holds the data of PostgreSQL {found}; the programs are of {major}"
+    if found > major:
+        return EnvironmentFault(
+            message,
+            hint=f"PostgreSQL does not go back: set database.bin_dir to the bin folder of a PostgreSQL {found}, "
+            "or install the signalkeep that made them.",
+        )
+    option = "" if data == default_data_directory() else f" --data {shlex.quote(str(data))}"
+    old = "" if binaries.find_programs(found) else f" --old-programs /path/of/postgresql-{found}/bin"
+    return EnvironmentFault(
+        message,
+        hint=f"Move them over, the old ones are kept: signalkeep upgrade-database{old}{option}\nOr go on with "
+        f"{found}: set database.bin_dir to the bin folder of a PostgreSQL {found}.",
+    )
 
 
 def _maintenance_dsn(dsn: str) -> str:
     """The same server's database `postgres`, which is there before ours is."""
     return dsn.replace(f"@/{EMBEDDED_NAME}?", "@/postgres?", 1)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

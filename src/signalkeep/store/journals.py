@@ -47,6 +47,13 @@ GROUP BY j.id
 ORDER BY j.id
 """
 
+# Every journal there ever was.
+KNOWN: Final = """
+SELECT j.uuid, j.host, j.durable_seq, j.removed_at IS NOT NULL AS removed, min(c.seq) AS seq
+FROM journal j JOIN cursor c ON c.journal_id = j.id GROUP BY j.id ORDER BY j.id
+"""
+
+FILES_LOCK: Final = 0x6A66696C  # advisory lock: shared by those who read the files as a whole, alone for removing them
 CLAIM_CLASS: Final = 0x6A726E6C  # first key of the advisory locks of journal drivers ("jrnl")
 
 
@@ -58,6 +65,16 @@ class ExpectedJournal(msgspec.Struct, frozen=True):
     directory: Path
     durable_seq: int
     kept_from_seq: int
+    seq: int  # the lowest cursor
+
+
+class KnownJournal(msgspec.Struct, frozen=True):
+    """A journal with how far the database has it. `removed`: its files were taken away on purpose."""
+
+    uuid: UUID
+    host: str
+    durable_seq: int
+    removed: bool
     seq: int  # the lowest cursor
 
 
@@ -118,3 +135,24 @@ async def note_removed(connection: Connection, journal_id: int) -> None:
 async def add_finding(connection: Connection, kind: str, subject: str, detail: str) -> None:
     """Note a finding; the same one again is only counted."""
     await connection.execute(sql.ADD_FINDING, kind, subject, detail)
+
+
+async def known_journals(connection: Connection) -> list[KnownJournal]:
+    """Every journal that the database has ever heard of, removed ones and those of other hosts among them."""
+    return [KnownJournal(**dict(row)) for row in await connection.fetch(KNOWN)]
+
+
+async def hold_files(connection: Connection) -> None:
+    """Keep every journal file where it is until the connection closes; waits for a removal under way."""
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", FILES_LOCK)
+
+
+async def may_remove_files(connection: Connection) -> bool:
+    """Try to be the only one who takes files away, until `removed_files`; somebody may hold them for a backup."""
+    allowed: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", FILES_LOCK)
+    return allowed
+
+
+async def removed_files(connection: Connection) -> None:
+    """This round of removing is over."""
+    await connection.execute("SELECT pg_advisory_unlock($1)", FILES_LOCK)

@@ -1,0 +1,1 @@
+"""Backups of database and journals, and the way back."""
