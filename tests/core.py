@@ -33,6 +33,7 @@ class Core:
             "SIGNALKEEP_DATA": str(self.data),
             "SIGNALKEEP_GATEWAY__HOST": "127.0.0.1",
             "SIGNALKEEP_GATEWAY__PORTS": json.dumps(self.ports),
+            "SIGNALKEEP_MONITOR__PORT": "0",
             "SIGNALKEEP_JOURNAL__SEGMENT_BYTES": str(1 << 20),
             "SIGNALKEEP_JOURNAL__DISK_FREE_BYTES": "0",
             **{f"SIGNALKEEP_{name.upper()}": value for name, value in settings.items()},

@@ -86,6 +86,7 @@ def instance(short_directory: Path) -> Iterator[tuple[Path, dict[str, int]]]:
     data, log = short_directory / "data", short_directory / "log"
     zeros = ",".join(f'"{name}":0' for name in PORTS)
     settings = {"SIGNALKEEP_GATEWAY__PORTS": f"{{{zeros}}}", "SIGNALKEEP_GATEWAY__HOST": "127.0.0.1"}
+    settings["SIGNALKEEP_MONITOR__PORT"] = "0"
     command = [sys.executable, "-m", "signalkeep", "run", "--data", str(data)]
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(

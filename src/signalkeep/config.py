@@ -24,6 +24,7 @@ from signalkeep.errors import SettingsError
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
+MONITOR_PORT = 7465
 PASSWORD_MASK = "********"  # noqa: S105 - what is shown instead of one
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -104,6 +105,17 @@ class IngestSettings(_Section):
     retention_days: int = Field(default=0, ge=0, description="older records are `expired`; 0 keeps all")
 
 
+class MonitorSettings(_Section):
+    """Health and metrics of this core, over HTTP."""
+
+    enabled: bool = Field(default=True, description="`run` starts the monitor")
+    host: str = Field(default="127.0.0.1", description="address that the monitor listens on; it asks for no password")
+    port: Port = Field(default=MONITOR_PORT, description="TCP port of /livez, /readyz and /metrics; 0: any free one")
+    hung_after_s: float = Field(
+        default=limits.HUNG_S, ge=3 * limits.HEARTBEAT_S, description="a role silent for longer counts as hung"
+    )
+
+
 class LogSettings(_Section):
     """What is written to standard error."""
 
@@ -124,6 +136,7 @@ class Settings(BaseSettings):
     journal: JournalSettings = JournalSettings()
     database: DatabaseSettings = DatabaseSettings()
     ingest: IngestSettings = IngestSettings()
+    monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 
     @property
