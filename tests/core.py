@@ -69,6 +69,12 @@ class Core:
         self._process.terminate()
         return self._process.wait(COMMAND_S)
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The supervisor."""
+        assert self._process is not None
+        return self._process
+
     def kill(self) -> None:
         """SIGKILL of the supervisor alone."""
         assert self._process is not None
