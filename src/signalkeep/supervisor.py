@@ -69,6 +69,7 @@ class Supervisor:
         self._postgres_restarts = 0
         self._file = RoleFile(settings.run_root, "supervisor", 0)
         self._hung_before: list[str] = []
+        self._told_ready = False
 
     async def run(self, on_ready: Callable[[list[str]], None]) -> None:
         """Until told to stop. `on_ready` gets the roles that still wait.
@@ -161,7 +162,7 @@ class Supervisor:
         """
         while True:
             hung = self._hung()
-            if self._manager.watchdog_s and not hung:
+            if self._manager.watchdog_s and self._told_ready and not hung:
                 self._manager.tell("WATCHDOG=1")
             if hung != self._hung_before:
                 self._hung_before = hung
@@ -187,6 +188,7 @@ class Supervisor:
             running = {(state.role, state.instance) for state in running_roles(self._settings.run_root)}
             if wanted <= running or self._clock.monotonic() > deadline:
                 self._announce()
+                self._told_ready = True
                 on_ready(sorted(name for name, _ in wanted - running))
                 return
             await asyncio.sleep(0.05)
