@@ -111,5 +111,6 @@ def test_a_backup_that_nobody_can_rely_on_is_none(tmp_path: Path, note: bytes | 
 
 @pytest.mark.parametrize("time", ["2026-05-01T10:00:00Z", "2026-05-01T12:00:00+02:00", "2026-05-01T10:00:00"])
 def test_the_time_of_the_last_backup(core: Core, time: str) -> None:
-    (core.settings.data / "backups.json").write_text(f'{{"time": "{time}", "path": "/b", "more": [1]}}')
-    assert core.picture().last_backup_s == datetime(2026, 5, 1, 10, tzinfo=UTC).timestamp()
+    for name in ("time", "at"):
+        (core.settings.data / "backups.json").write_text(f'{{"{name}": "{time}", "path": "/b", "more": [1]}}')
+        assert core.picture().last_backup_s == datetime(2026, 5, 1, 10, tzinfo=UTC).timestamp()

@@ -15,7 +15,7 @@ from signalkeep import __version__, config, telemetry
 from signalkeep.cli.common import ConfigOption, DataOption, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
-from signalkeep.roles import RoleFile, prepare_directories, stop_on_signals
+from signalkeep.roles import RoleFile, prepare_directories, raise_file_limit, stop_on_signals
 from signalkeep.vitals import Heart, Report
 
 ParentOption: TypeAlias = Annotated[int | None, typer.Option("--parent-fd", hidden=True)]
@@ -40,6 +40,7 @@ def gateway(
     from signalkeep.journal.files import LocalFileSystem
 
     settings = _prepare(data, config_file, "gateway")
+    raise_file_limit()
     if not share_ports:
         probe_ports(settings.gateway.host, settings.gateway.ports)
 

@@ -15,12 +15,23 @@ class Backup(msgspec.Struct, frozen=True):
     """One that succeeded."""
 
     time: datetime
+    path: str
+
+
+class _Note(msgspec.Struct):
+    """The file, under either name of the time."""
+
+    time: datetime | None = None
+    at: datetime | None = None
     path: str = ""
 
 
 def last_backup(data: Path) -> Backup | None:
     try:
-        found = msgspec.json.decode((data / "backups.json").read_bytes(), type=Backup)
+        note = msgspec.json.decode((data / "backups.json").read_bytes(), type=_Note)
     except (OSError, msgspec.MsgspecError):
         return None
-    return found if found.time.tzinfo else msgspec.structs.replace(found, time=found.time.replace(tzinfo=UTC))
+    time = note.time or note.at
+    if time is None:
+        return None
+    return Backup(time if time.tzinfo else time.replace(tzinfo=UTC), note.path)
