@@ -119,8 +119,12 @@ class MonitorSettings(_Section):
 class LogSettings(_Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="less important is left out"
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: for people on a terminal, else JSON; json: every line is one JSON object"
+    )
 
 
 class Settings(BaseSettings):
@@ -216,6 +220,31 @@ def origin(settings_path: tuple[str, ...], environ: Mapping[str, str], file_valu
     if _holds(_read_environment(environ), settings_path):
         return "environment"
     return "file" if _holds(file_values, settings_path) else "default"
+
+
+def place_of(
+    settings_path: tuple[str, ...], environ: Mapping[str, str], file: Path | None, file_values: Mapping[str, Any]
+) -> str:
+    """The same with the place itself: the variables, the file."""
+    match origin(settings_path, environ, file_values):
+        case "environment":
+            return f"environment {', '.join(_variables_of(settings_path, environ))}"
+        case "file":
+            return f"file {file}"
+        case _:
+            return "default"
+
+
+def _variables_of(settings_path: tuple[str, ...], environ: Mapping[str, str]) -> list[str]:
+    """Variables that give a setting: itself, a part of it, or a table that it stands in."""
+    found = []
+    for name in sorted(environ):
+        if name.upper().startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
+            parts = tuple(name[len(ENV_PREFIX) :].lower().split("__"))
+            common = min(len(parts), len(settings_path))
+            if parts[:common] == settings_path[:common]:
+                found.append(name)
+    return found
 
 
 class _Explicit(Settings):
