@@ -99,6 +99,16 @@ class Core:
 
     def run(self, *arguments: str, input_text: str | None = None, expect: int | None = 0) -> str:
         """A command of signalkeep; its standard output. Asserts the exit code unless `expect` is None."""
+        return self._command(arguments, input_text, expect).stdout
+
+    def output(self, *arguments: str, expect: int | None = None) -> str:
+        """The same with all that it printed, standard error last."""
+        done = self._command(arguments, None, expect)
+        return done.stdout + done.stderr
+
+    def _command(
+        self, arguments: tuple[str, ...], input_text: str | None, expect: int | None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "signalkeep", *arguments],
             env=self.environment,
@@ -110,7 +120,7 @@ class Core:
         )
         if expect is not None:
             assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return done
 
     def json(self, *arguments: str, expect: int | None = 0) -> Any:
         """A command with --json; what it printed."""
