@@ -97,6 +97,7 @@ def test_a_frozen_role_is_noticed_and_comes_back(core: Core, name: str) -> None:
         said = wait_for(core, "/livez?verbose", 503, f"[-]{name}-0 failed")
         assert f"it hangs: pid {pid}" in said
         assert asked(core, "/readyz")[0] == (503 if name == "gateway" else 200)
+        assert core.json("status", expect=1)["hung"] == [f"{name}-0"]
         wait_until(lambda: "roles hang" in core.log_text(), 30, what="the supervisor says so too")
     finally:
         os.kill(pid, signal.SIGCONT)
