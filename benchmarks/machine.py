@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from signalkeep.cli.doctor import file_system_of
+from signalkeep.cli.doctor_disk import mount_of
 
 GIB = 1 << 30
 
@@ -20,7 +20,7 @@ def describe(place: Path) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / GIB:.0f} GiB",
         "system": f"{platform.system()} {platform.release().split('-')[0]}, {platform.machine()}",
         "python": platform.python_version(),
-        "file system": file_system_of(place)[1],
+        "file system": mount_of(place).fstype,
     }
 
 

@@ -33,6 +33,7 @@ class Core:
             "SIGNALKEEP_DATA": str(self.data),
             "SIGNALKEEP_GATEWAY__HOST": "127.0.0.1",
             "SIGNALKEEP_GATEWAY__PORTS": json.dumps(self.ports),
+            "SIGNALKEEP_MONITOR__PORT": "0",
             "SIGNALKEEP_JOURNAL__SEGMENT_BYTES": str(1 << 20),
             "SIGNALKEEP_JOURNAL__DISK_FREE_BYTES": "0",
             **{f"SIGNALKEEP_{name.upper()}": value for name, value in settings.items()},
@@ -68,6 +69,12 @@ class Core:
         self._process.terminate()
         return self._process.wait(COMMAND_S)
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The supervisor."""
+        assert self._process is not None
+        return self._process
+
     def kill(self) -> None:
         """SIGKILL of the supervisor alone."""
         assert self._process is not None
@@ -92,6 +99,16 @@ class Core:
 
     def run(self, *arguments: str, input_text: str | None = None, expect: int | None = 0) -> str:
         """A command of signalkeep; its standard output. Asserts the exit code unless `expect` is None."""
+        return self._command(arguments, input_text, expect).stdout
+
+    def output(self, *arguments: str, expect: int | None = None) -> str:
+        """The same with all that it printed, standard error last."""
+        done = self._command(arguments, None, expect)
+        return done.stdout + done.stderr
+
+    def _command(
+        self, arguments: tuple[str, ...], input_text: str | None, expect: int | None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "signalkeep", *arguments],
             env=self.environment,
@@ -103,7 +120,7 @@ class Core:
         )
         if expect is not None:
             assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return done
 
     def json(self, *arguments: str, expect: int | None = 0) -> Any:
         """A command with --json; what it printed."""

@@ -1,13 +1,14 @@
 """What the documentation shows is true: its commands are run, its lists are compared with the code.
 
-A console block of README.md that stands right below the comment `<!-- executed -->` is run, in order, against
+A console block of a page in PAGES that stands right below the comment `<!-- executed -->` is run, in order, against
 an instance with a data directory of its own:
 
     $ command              must succeed; a trailing backslash continues it on a line that starts with "> "
     output                 what it must print; nothing: whatever it prints
 
 Outputs are compared loosely: runs of spaces count as one, and `...` stands for anything. The documented ports
-are replaced by those that the instance really has. Blocks without the comment are never run.
+are replaced by those that the instance really has. Blocks without the comment are never run. Each page has an instance
+of its own.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from signalkeep.roles import running_roles
 from tests.servers import wait_until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-README: Final = ROOT / "README.md"
+PAGES: Final = ("README.md", "docs/operations.md")
 BLOCK: Final = re.compile(r"^<!-- executed -->\n+```console\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 PORTS: Final = {"teltonika": 5027, "json": 2006}
+MONITOR_PORT: Final = 7465
 START_S_MAX: Final = 90.0
 STOP_S_MAX: Final = 60.0
 COMMAND_S_MAX: Final = 60.0
@@ -86,6 +88,7 @@ def instance(short_directory: Path) -> Iterator[tuple[Path, dict[str, int]]]:
     data, log = short_directory / "data", short_directory / "log"
     zeros = ",".join(f'"{name}":0' for name in PORTS)
     settings = {"SIGNALKEEP_GATEWAY__PORTS": f"{{{zeros}}}", "SIGNALKEEP_GATEWAY__HOST": "127.0.0.1"}
+    settings["SIGNALKEEP_MONITOR__PORT"] = "0"
     command = [sys.executable, "-m", "signalkeep", "run", "--data", str(data)]
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -105,25 +108,39 @@ def instance(short_directory: Path) -> Iterator[tuple[Path, dict[str, int]]]:
 
 
 def started(data: Path) -> dict[str, int]:
-    """The ports, once the gateway and ingest are ready."""
+    """The ports, once all roles are ready."""
     roles = {role.role: role for role in running_roles(data / "run")}
-    return roles["gateway"].ports if {"gateway", "ingest"} <= roles.keys() else {}
+    if not {"gateway", "ingest", "monitor"} <= roles.keys():
+        return {}
+    return roles["gateway"].ports | roles["monitor"].ports
+
+
+def stand_ins(directory: Path) -> Path:
+    """A folder with a `curl` for systems that have none; searched last."""
+    folder = directory / "bin"
+    folder.mkdir()
+    curl = folder / "curl"
+    fetch = "import sys, urllib.request as r; print(r.urlopen(sys.argv[-1]).read().decode(), end='')"
+    curl.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{fetch}" "$@"\n', encoding="utf-8")
+    curl.chmod(0o755)
+    return folder
 
 
 @pytest.mark.servers
-def test_what_the_readme_shows_happens(instance: tuple[Path, dict[str, int]]) -> None:
-    found = steps(README.read_text(encoding="utf-8"))
-    assert found, "README.md shows no executed example"
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_happens(page: str, instance: tuple[Path, dict[str, int]]) -> None:
+    found = steps((ROOT / page).read_text(encoding="utf-8"))
+    assert found, f"{page} shows no executed example"
     data, ports = instance
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "SIGNALKEEP_DATA": str(data),
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}{os.pathsep}{stand_ins(data.parent)}",
         "COLUMNS": "200",
     }
     for command, shown in found:
         actual = command
-        for name, documented in PORTS.items():
+        for name, documented in (PORTS | {"monitor": MONITOR_PORT}).items():
             actual = re.sub(rf"\b{documented}\b", str(ports[name]), actual)
         done = subprocess.run(
             ["/bin/sh", "-c", actual],
@@ -131,7 +148,7 @@ def test_what_the_readme_shows_happens(instance: tuple[Path, dict[str, int]]) ->
             timeout=COMMAND_S_MAX,
         )  # fmt: skip
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
-        assert agrees(shown, done.stdout), f"$ {command}\n{done.stdout}\n-- README.md shows --\n{shown}"
+        assert agrees(shown, done.stdout), f"$ {command}\n{done.stdout}\n-- {page} shows --\n{shown}"
 
 
 def test_the_page_of_reasons_names_every_reason_once_and_in_order() -> None:

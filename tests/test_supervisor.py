@@ -17,6 +17,7 @@ from signalkeep.config import Settings, load
 from signalkeep.errors import AlreadyRunning
 from signalkeep.roles import RoleFile, prepare_directories, running_roles
 from signalkeep.supervisor import Role, Supervisor, take_lock
+from signalkeep.systemd import ServiceManager
 from tests.servers import wait_until_async
 
 STAND_IN = """#!{python} -ES
@@ -53,13 +54,21 @@ class Stage:
         prepare_directories(self.settings)
         self.stop = asyncio.Event()
         self.waiting: list[list[str]] = []
+        self.manager: dict[str, str] = {}  # the environment that a service manager gives
 
     def supervisor(self, roles: Sequence[Role], probe_ports: list[Exception] | None = None) -> Supervisor:
         def probe() -> None:
             for fault in probe_ports or []:
                 raise fault
 
-        return Supervisor(self.settings, roles, clock=SystemClock(), stop=self.stop, probe_ports=probe)
+        return Supervisor(
+            self.settings,
+            roles,
+            clock=SystemClock(),
+            stop=self.stop,
+            probe_ports=probe,
+            service_manager=ServiceManager(self.manager),
+        )
 
     @asynccontextmanager
     async def running(self, *roles: Role) -> AsyncIterator[asyncio.Task[None]]:

@@ -24,6 +24,7 @@ from signalkeep.errors import SettingsError
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
+MONITOR_PORT = 7465
 PASSWORD_MASK = "********"  # noqa: S105 - what is shown instead of one
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -119,11 +120,26 @@ class IngestSettings(_Section):
     retention_days: int = Field(default=0, ge=0, description="older records are `expired`; 0 keeps all")
 
 
+class MonitorSettings(_Section):
+    """Health and metrics of this core, over HTTP."""
+
+    enabled: bool = Field(default=True, description="`run` starts the monitor")
+    host: str = Field(default="127.0.0.1", description="address that the monitor listens on; it asks for no password")
+    port: Port = Field(default=MONITOR_PORT, description="TCP port of /livez, /readyz and /metrics; 0: any free one")
+    hung_after_s: float = Field(
+        default=limits.HUNG_S, ge=3 * limits.HEARTBEAT_S, description="a role silent for longer counts as hung"
+    )
+
+
 class LogSettings(_Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="less important is left out"
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: for people on a terminal, else JSON; json: every line is one JSON object"
+    )
 
 
 class Settings(BaseSettings):
@@ -139,6 +155,7 @@ class Settings(BaseSettings):
     journal: JournalSettings = JournalSettings()
     database: DatabaseSettings = DatabaseSettings()
     ingest: IngestSettings = IngestSettings()
+    monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 
     @property
@@ -222,6 +239,31 @@ def origin(settings_path: tuple[str, ...], environ: Mapping[str, str], file_valu
     if _holds(_read_environment(environ), settings_path):
         return "environment"
     return "file" if _holds(file_values, settings_path) else "default"
+
+
+def place_of(
+    settings_path: tuple[str, ...], environ: Mapping[str, str], file: Path | None, file_values: Mapping[str, Any]
+) -> str:
+    """The same with the place itself: the variables, the file."""
+    match origin(settings_path, environ, file_values):
+        case "environment":
+            return f"environment {', '.join(_variables_of(settings_path, environ))}"
+        case "file":
+            return f"file {file}"
+        case _:
+            return "default"
+
+
+def _variables_of(settings_path: tuple[str, ...], environ: Mapping[str, str]) -> list[str]:
+    """Variables that give a setting: itself, a part of it, or a table that it stands in."""
+    found = []
+    for name in sorted(environ):
+        if name.upper().startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
+            parts = tuple(name[len(ENV_PREFIX) :].lower().split("__"))
+            common = min(len(parts), len(settings_path))
+            if parts[:common] == settings_path[:common]:
+                found.append(name)
+    return found
 
 
 class _Explicit(Settings):

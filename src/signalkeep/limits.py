@@ -103,6 +103,17 @@ READER_CONNECTIONS_MAX: Final = 20  # of programs that read over the network: th
 READER_STATEMENT_S_MAX: Final = 300
 POSTGRES_LOG_BYTES_MAX: Final = 16 * MIB  # rotated at a start above this
 
+# Watching a core
+HEARTBEAT_S: Final = 1.0  # how often a role says that it moves
+HUNG_S: Final = 15.0  # a role that has not said so for longer counts as hung
+PROBE_S: Final = 2.0  # how often the monitor looks at journals and database
+PROBE_S_MAX: Final = 5.0  # a look that takes longer has failed
+HTTP_REQUEST_BYTES_MAX: Final = 8 * KIB
+HTTP_REQUEST_S_MAX: Final = 5.0  # to send a request, and again to take the answer
+HTTP_CONNECTIONS_MAX: Final = 32
+BACKUP_AGE_S_MAX: Final = 7 * 24 * 3600  # `doctor` warns of an older one
+CLOCK_OFFSET_S_MAX: Final = 2.0  # between this machine and the database; `doctor` warns above it
+
 assert BATCH_BYTES_MAX + 2 * JOURNAL_BLOCK_BYTES <= SEGMENT_BYTES
 assert FRAME_BYTES_MAX + CONTEXT_BYTES_MAX + JOURNAL_BLOCK_BYTES < SEGMENT_BYTES_MIN
 assert FRAME_BYTES_MAX < BATCH_BYTES_MAX <= JOURNAL_PENDING_BYTES_MAX
@@ -111,3 +122,4 @@ assert JOURNAL_KEEP_BYTES <= JOURNAL_CAP_BYTES
 assert FRAME_BYTES_MAX <= UNKNOWN_BYTES_PER_DEVICE_MAX <= UNKNOWN_BYTES_PER_ADDRESS_MAX <= UNKNOWN_BYTES_TOTAL_MAX
 assert GATEWAY_PROCESSES_MAX < DRIVERS_MAX  # living journals leave room for those of gateways that died
 assert RETRY_S_MIN < RETRY_S_MAX < CURSOR_REREAD_S
+assert HEARTBEAT_S * 3 <= HUNG_S

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ import psutil
 
 from signalkeep.config import Settings
 from signalkeep.errors import EnvironmentFault
+from signalkeep.telemetry import get_logger
+
+log = get_logger()
 
 
 class RoleState(msgspec.Struct, kw_only=True):
@@ -60,32 +65,49 @@ def running_roles(run_root: Path) -> list[RoleState]:
             state = msgspec.json.decode(path.read_bytes(), type=RoleState)
         except (OSError, msgspec.DecodeError):
             continue
-        if _lives(state):
+        if process_lives(state.pid, state.started_at):
             roles.append(state)
     return roles
 
 
-def _lives(state: RoleState) -> bool:
+def process_lives(pid: int, announced_at: datetime) -> bool:
     """The process is there and is not a later one that got the same pid."""
     try:
-        process = psutil.Process(state.pid)
-        return process.create_time() <= state.started_at.timestamp() + 1 and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.create_time() <= announced_at.timestamp() + 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
 def stop_on_signals(stop: asyncio.Event, parent_fd: int | None) -> None:
-    """Set `stop` at SIGTERM, at SIGINT, and when the supervisor's end of the pipe closes."""
+    """Set `stop` at SIGTERM, SIGINT, SIGHUP, and when the supervisor's end of the pipe closes. The log says which.
+
+    Further signals change nothing: the orderly stop goes on. A SIGHUP ignored from the start (`nohup`) stays ignored.
+    """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def stop_for(reason: str) -> None:
+        if not stop.is_set():
+            log.info("stopping", reason=reason, pid=os.getpid())
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop_for, number.name)
     if parent_fd is not None:
 
         def parent_gone() -> None:
             loop.remove_reader(parent_fd)
-            stop.set()
+            stop_for("the supervisor has ended")
 
         loop.add_reader(parent_fd, parent_gone)
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows it: each connection of a device is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS says "unlimited" and does not mean it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def prepare_directories(settings: Settings) -> None:

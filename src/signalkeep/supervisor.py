@@ -3,7 +3,8 @@
 A role that dies is started again, with back-off; a crash of one never stops another. Roles hold the read end of a pipe
 of ours: if this process is killed they stop by themselves, and the next `run` finds the ports free. One data directory
 has one supervisor, by a lock that the kernel drops with us: no stale file ever has to be deleted by hand.
-Order at the end: the fleet of a demo, gateways, ingest, PostgreSQL.
+Order at the end: the fleet of a demo, gateways, ingest, the monitor, PostgreSQL. A role that hangs is named, in the log
+and by the monitor, and is not killed; if a service manager wants a sign of life from us, it gets none meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from signalkeep.errors import AlreadyRunning, EnvironmentFault, SignalkeepError
 from signalkeep.retry import Backoff
 from signalkeep.roles import RoleFile, running_roles
 from signalkeep.store.embedded import EmbeddedPostgres
+from signalkeep.systemd import ServiceManager
 from signalkeep.telemetry import get_logger
+from signalkeep.vitals import Heart, read_all
 
 log = get_logger()
 
@@ -54,15 +57,19 @@ class Supervisor:
         clock: Clock,
         stop: asyncio.Event,
         probe_ports: Callable[[], None],
+        service_manager: ServiceManager,
     ) -> None:
         self._settings = settings
         self._roles = list(roles)
         self._clock = clock
         self._stop = stop
         self._probe_ports = probe_ports
+        self._manager = service_manager
         self._postgres = EmbeddedPostgres(settings.data, settings=settings.database) if settings.embedded else None
         self._postgres_restarts = 0
         self._file = RoleFile(settings.run_root, "supervisor", 0)
+        self._hung_before: list[str] = []
+        self._told_ready = False
 
     async def run(self, on_ready: Callable[[list[str]], None]) -> None:
         """Until told to stop. `on_ready` gets the roles that still wait.
@@ -70,6 +77,14 @@ class Supervisor:
         Raises AlreadyRunning, or what keeps the first start from succeeding.
         """
         lock = take_lock(self._settings.run_root)
+        try:
+            async with Heart(self._settings.run_root, "supervisor", 0, clock=self._clock):
+                await self._run_locked(on_ready)
+        finally:
+            self._file.gone()
+            os.close(lock)
+
+    async def _run_locked(self, on_ready: Callable[[list[str]], None]) -> None:
         pipe_read, pipe_write = os.pipe()
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -81,6 +96,7 @@ class Supervisor:
             ]
             if self._postgres is not None:  # beside the others: devices do not wait for its recovery
                 tasks.append(asyncio.create_task(self._keep_postgres(self._postgres), name="postgres"))
+            tasks.append(asyncio.create_task(self._feed_watchdog(), name="watchdog"))
             self._announce()
             tasks.append(asyncio.create_task(self._tell_when_ready(on_ready), name="ready"))
             stop = asyncio.create_task(self._stop.wait(), name="stop")
@@ -88,11 +104,10 @@ class Supervisor:
             for task in done - {stop}:
                 task.result()
         finally:
+            self._manager.tell("STOPPING=1")
             await self._shut_down(tasks)
             os.close(pipe_write)
             os.close(pipe_read)
-            self._file.gone()
-            os.close(lock)
 
     async def _keep(self, role: Role, pipe_read: int) -> None:
         backoff = Backoff(limits.RESTART_S_MIN, limits.RESTART_S_MAX)
@@ -138,6 +153,33 @@ class Supervisor:
                 self._announce()
             await asyncio.sleep(backoff.next_s())
 
+    async def _feed_watchdog(self) -> None:
+        """Tell the service manager that we move, as long as every role that lives does too.
+
+        A role that hangs (a process that is there and does not beat) cannot be mended from here without guessing: the
+        manager starts the whole core again when it has not heard of us for long enough. A role that died is no reason:
+        it is started again already.
+        """
+        while True:
+            hung = self._hung()
+            if self._manager.watchdog_s and self._told_ready and not hung:
+                self._manager.tell("WATCHDOG=1")
+            if hung != self._hung_before:
+                self._hung_before = hung
+                if hung:
+                    log.error("roles hang: their loops have stopped", roles=hung)
+                else:
+                    log.info("roles move again")
+            await asyncio.sleep(min(limits.HEARTBEAT_S, self._manager.watchdog_s / 3 or limits.HEARTBEAT_S))
+
+    def _hung(self) -> list[str]:
+        now, after_s = self._clock.monotonic(), self._settings.monitor.hung_after_s
+        return [
+            vitals.name
+            for vitals in read_all(self._settings.run_root)
+            if vitals.role != "supervisor" and now - vitals.beat_s > after_s and vitals.lives
+        ]
+
     async def _tell_when_ready(self, on_ready: Callable[[list[str]], None]) -> None:
         """As soon as every role is ready; after a while, say which ones are not."""
         wanted = {(role.name, role.instance) for role in self._roles}
@@ -146,6 +188,7 @@ class Supervisor:
             running = {(state.role, state.instance) for state in running_roles(self._settings.run_root)}
             if wanted <= running or self._clock.monotonic() > deadline:
                 self._announce()
+                self._told_ready = True
                 on_ready(sorted(name for name, _ in wanted - running))
                 return
             await asyncio.sleep(0.05)

@@ -43,6 +43,13 @@ out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty()
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def complete_protocol(incomplete: str) -> list[str]:
+    """For shell completion."""
+    from signalkeep.protocols.registry import PROTOCOLS
+
+    return [name for name in sorted(PROTOCOLS) if name.startswith(incomplete)]
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output; datetimes in ISO 8601."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

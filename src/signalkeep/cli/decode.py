@@ -32,7 +32,7 @@ import msgspec
 import typer
 
 from signalkeep import limits
-from signalkeep.cli.common import JsonOption
+from signalkeep.cli.common import JsonOption, complete_protocol
 from signalkeep.model import DeviceSettings, Outcome, Reason, Signal, Undecodable
 from signalkeep.protocols import registry
 from signalkeep.protocols.contract import Event, Frame, Identified, Refused, Reply, Session, TrackerProtocol
@@ -150,7 +150,7 @@ class Conversation:
 
 
 def decode(
-    protocol: Annotated[str, typer.Argument(help="protocol of the messages")],
+    protocol: Annotated[str, typer.Argument(help="protocol of the messages", autocompletion=complete_protocol)],
     text: Annotated[bool, typer.Option("--text", help="the lines are text, not hexadecimal")] = False,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="a wrong checksum is noted, a missing login overlooked")

@@ -1,64 +1,55 @@
 """`doctor`: looks at everything that signalkeep needs, and says what it means and what to do.
 
-It can be run at any time, before the first start and beside a running one. It changes nothing: the one file
-that it writes, to see whether a sync works, has no name and is gone with the command.
+It can be run at any time, before the first start and beside a running one, and it changes nothing. Its last word is one
+line that says what an acknowledgement really means on this machine: which disk, which file system, synced how, and what
+PostgreSQL does with the rows. Exit code 1 only if something would keep signalkeep from working safely.
 """
 
 from __future__ import annotations
 
-import os
+import ctypes
 import platform
-import tempfile
-import time
-from collections.abc import Iterator
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 import psutil
 import typer
 
 from signalkeep import __version__, config, limits
-from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, print_json, print_rows, run_async
+from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows
+from signalkeep.cli.doctor_database import Server, check_database
+from signalkeep.cli.doctor_disk import (
+    Check,
+    Mount,
+    SyncTest,
+    check_directory,
+    check_file_system,
+    check_space,
+    check_sync,
+    existing,
+    mount_of,
+    try_sync,
+)
 from signalkeep.clock import Clock, SystemClock
 from signalkeep.config import Settings
-from signalkeep.errors import EnvironmentFault, SettingsError, SignalkeepError
-from signalkeep.roles import running_roles
-from signalkeep.store import binaries
-from signalkeep.store.postgres import connect, dsn_of, redact
-from signalkeep.store.readers import reader_problem
-from signalkeep.store.schema import HEAD, REVISIONS, schema_version
-
-Outcome = Literal["ok", "warn", "fail"]
+from signalkeep.errors import EnvironmentFault, SettingsError
+from signalkeep.roles import RoleState, running_roles
+from signalkeep.store.notes import last_backup
+from signalkeep.store.postgres import dsn_of
 
 LIBRARIES: Final = ("asyncpg", "msgspec", "psutil", "pydantic", "sqlalchemy", "uvloop")
 YEARS: Final = range(2025, 2100)
-VOLATILE: Final = {"tmpfs", "ramfs", "devtmpfs"}
-NETWORK: Final = {
-    "nfs",
-    "nfs3",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "afpfs",
-    "webdav",
-    "9p",
-    "ceph",
-    "glusterfs",
-    "lustre",
-}
-SYNC_BYTES: Final = 4096
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One thing looked at: what was found, and what to do unless it is well."""
-
-    check: str
-    result: Outcome
-    found: str
-    advice: str = ""
+TIMESYNC: Final = Path("/run/systemd/timesync/synchronized")
+TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
+FILES_SPARE: Final = 200  # what a gateway opens besides connections
+DURABILITY: Final = "durability"
 
 
 def doctor(data: DataOption = None, config_file: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -67,8 +58,15 @@ def doctor(data: DataOption = None, config_file: ConfigOption = None, as_json: J
     if as_json:
         print_json(checks)
     else:
-        rows = [{"check": c.check, "result": c.result, "found": c.found, "what to do": c.advice} for c in checks]
+        rows = [
+            {"check": c.check, "result": c.result, "found": c.found, "what to do": c.advice}
+            for c in checks
+            if c.check != DURABILITY
+        ]
         print_rows(rows, ("check", "result", "found", "what to do"), as_json=False, empty="")
+        for check in checks:
+            if check.check == DURABILITY:
+                out.print(f"\n{check.found}", markup=False)
     if any(check.result == "fail" for check in checks):
         raise typer.Exit(1)
 
@@ -77,10 +75,10 @@ def examine(data: Path | None, config_file: Path | None, clock: Clock) -> Iterat
     """All checks, in the order in which a start would meet them."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     yield Check("versions", "ok", f"signalkeep {__version__}, Python {platform.python_version()}, {libraries}")
-    yield check_clock(clock)
+    yield check_clock(clock, clock_synchronised())
     try:
         settings = config.load(data, config_file)
-        dsn = dsn_of(settings)
+        dsn_of(settings)
     except SettingsError as error:
         yield Check("settings", "fail", error.message, error.hint)
         return
@@ -88,182 +86,138 @@ def examine(data: Path | None, config_file: Path | None, clock: Clock) -> Iterat
         yield Check("database address", "fail", fault.message, fault.hint)
         return
     yield Check("settings", "ok", f"data in {settings.data}")
-    place = _existing(settings.journal_root)
+    place = existing(settings.journal_root)
+    mount, sync = mount_of(place), try_sync(place)
     yield check_directory(settings.data, place)
-    yield check_file_system(place, *file_system_of(place))
-    yield check_sync(place)
+    yield check_file_system("file system", place, mount)
+    yield check_sync(place, sync)
     yield check_space(settings, psutil.disk_usage(str(place)).free)
+    yield check_open_files(settings, files_allowed(settings))
     yield from check_ports(settings)
-    yield from check_database(settings, dsn)
+    server = None
+    for found in check_database(settings, clock):
+        if isinstance(found, Server):
+            server = found
+        else:
+            yield found
+    yield check_backup(settings, clock)
+    yield Check(DURABILITY, "ok", durability(mount, sync, server))
 
 
-def check_clock(clock: Clock) -> Check:
+def durability(mount: Mount, sync: SyncTest, server: Server | None) -> str:
+    """What an acknowledgement means here, in one line."""
+    took = "which FAILED just now" if sync.took_ms is None else f"{sync.took_ms:.1f} ms"
+    rows = f"PostgreSQL {server.durability}" if server else "PostgreSQL does not answer now, so nothing is known of it"
+    return f"An acknowledgement means: on the {mount.described}, synced with {sync.how} ({took}); rows: {rows}."
+
+
+def check_clock(clock: Clock, synchronised: bool | None) -> Check:
     now = clock.now()
-    if now.year in YEARS:
-        return Check("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
-    return Check(
-        "clock",
-        "fail",
-        f"the clock says {now:%Y-%m-%d}",
-        "Set it and keep it right (NTP): received_at comes from it.",
-    )
-
-
-def check_directory(data: Path, place: Path) -> Check:
-    if not place.is_dir():
-        return Check("data directory", "fail", f"{place} is not a directory", "Choose another with --data.")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if now.year not in YEARS:
         return Check(
-            "data directory",
+            "clock",
             "fail",
-            f"no right to write to {place}",
-            f"Give it to this user: chown USER {place}",
+            f"the clock says {now:%Y-%m-%d}",
+            "Set it and keep it right (NTP): received_at comes from it.",
         )
-    return Check("data directory", "ok", str(data) if data.exists() else f"{data} will be made at the first start")
-
-
-def file_system_of(place: Path) -> tuple[str, str]:
-    """Mount point and type of the file system that holds this path: of all mounts above it, the longest."""
-    resolved = place.resolve()
-    mounts = [
-        (mount.mountpoint, mount.fstype)
-        for mount in psutil.disk_partitions(all=True)
-        if resolved.is_relative_to(mount.mountpoint)
-    ]
-    # A later mount on the same point hides an earlier one, and max() would keep the first.
-    return max(reversed(mounts), key=lambda mount: len(Path(mount[0]).parts), default=("?", "unknown"))
-
-
-def check_file_system(place: Path, mountpoint: str, fstype: str) -> Check:
-    found = f"{fstype} at {mountpoint}, below {place}"
-    kind = fstype.lower()
-    if kind in VOLATILE:
-        return Check("file system", "fail", found, "It is memory, lost with the power. Put the data on a disk.")
-    if kind in NETWORK or kind.startswith("fuse."):
+    found = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if synchronised is False:
         return Check(
-            "file system",
-            "fail",
-            found,
-            "It does not promise that a sync is one. Put the data on a local disk.",
-        )
-    if kind == "overlay":
-        return Check("file system", "warn", found, "It goes with the container. Mount a volume there.")
-    return Check("file system", "ok", found)
-
-
-def check_sync(place: Path) -> Check:
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            os.write(file.fileno(), b"\0" * SYNC_BYTES)
-            started = time.perf_counter()
-            getattr(os, "fdatasync", os.fsync)(file.fileno())
-            took_ms = (time.perf_counter() - started) * 1000
-    except OSError as error:
-        return Check(
-            "sync",
-            "fail",
-            f"writing and syncing in {place}: {error.strerror}",
-            "Nothing could be acknowledged.",
-        )
-    return Check("sync", "ok", f"{SYNC_BYTES} bytes on stable storage in {took_ms:.1f} ms")
-
-
-def check_space(settings: Settings, free_bytes: int) -> Check:
-    journal = settings.journal
-    found = f"{free_bytes / limits.GIB:.1f} GiB free"
-    if free_bytes < journal.disk_free_bytes:
-        return Check(
-            "disk space",
-            "fail",
-            f"{found}, journal.disk_free_bytes wants {journal.disk_free_bytes / limits.GIB:.1f}",
-            "Free some: until then nothing is acknowledged.",
-        )
-    if free_bytes < journal.cap_bytes:
-        return Check(
-            "disk space",
+            "clock",
             "warn",
-            f"{found}, the journal may grow to {journal.cap_bytes / limits.GIB:.1f} GiB (journal.cap_bytes)",
-            "With the database away for long, the disk fills first. Lower the cap or add space.",
+            f"{found}, not synchronised with anything",
+            "Run a time service (systemd-timesyncd, chrony): received_at comes from this clock.",
         )
-    return Check("disk space", "ok", found)
+    return Check("clock", "ok", f"{found}, synchronised" if synchronised else found)
+
+
+def clock_synchronised() -> bool | None:
+    """Whether a time service keeps the clock; None where the system does not say."""
+    if TIMESYNC.exists():
+        return True
+    if not sys.platform.startswith("linux"):
+        return None
+    with suppress(OSError, AttributeError):
+        answer = ctypes.create_string_buffer(512)  # a struct timex that asks for nothing: only the state comes back
+        state = ctypes.CDLL(None).adjtimex(answer)
+        return None if state < 0 else bool(state != TIME_ERROR)
+    return None
+
+
+def files_allowed(settings: Settings) -> int:
+    """Files that a gateway may have open: a running one, or one that this user would start here."""
+    for state in running_roles(settings.run_root):
+        if state.role == "gateway" and hasattr(psutil.Process, "rlimit"):
+            with suppress(psutil.Error):
+                return psutil.Process(state.pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # gateways raise theirs up to this
+
+
+def check_open_files(settings: Settings, allowed: int) -> Check:
+    wanted = settings.gateway.connections_max
+    if allowed == resource.RLIM_INFINITY or allowed >= wanted + FILES_SPARE:
+        return Check("open files", "ok", f"{wanted} connections are allowed for")
+    return Check(
+        "open files",
+        "warn",
+        f"a process may have {allowed}, gateway.connections_max is {wanted}",
+        "Raise the limit (LimitNOFILE= of the unit, ulimit -n), or lower gateway.connections_max.",
+    )
 
 
 def check_ports(settings: Settings) -> Iterator[Check]:
     from signalkeep.gateway.service import probe_ports
+    from signalkeep.monitor.server import probe_port
 
-    held = {port: state for state in running_roles(settings.run_root) for port in state.ports.values()}
+    states = running_roles(settings.run_root)
+    held = {port: state for state in states for port in state.ports.values()}
+    host = settings.gateway.host
     for name, port in settings.gateway.ports.items():
-        what = f"port {port} ({name})"
-        if port in held:
-            yield Check(what, "ok", f"served by our {held[port].role}, pid {held[port].pid}")
-            continue
-        try:
-            probe_ports(settings.gateway.host, {name: port})
-        except EnvironmentFault as fault:
-            yield Check(what, "fail", fault.message, fault.hint)
-        else:
-            yield Check(what, "ok", "free")
+        yield _port(f"port {port} ({name})", held.get(port), partial(probe_ports, host, {name: port}))
+    gateway = next((state for state in states if state.role == "gateway"), None)
+    for name, port in udp_ports(settings).items():
+        yield _port(f"UDP port {port} ({name})", gateway, partial(probe_udp, host, port))
+    if settings.monitor.enabled:
+        port = settings.monitor.port
+        yield _port(f"port {port} (monitor)", held.get(port), partial(probe_port, settings.monitor.host, port))
 
 
-def check_database(settings: Settings, dsn: str) -> Iterator[Check]:
-    """The programs of the embedded server, then the server that is there, then its schema."""
-    if settings.embedded:
-        try:
-            folder = binaries.bin_directory(settings.database)
-            major = binaries.major_version(folder, binaries.ourselves())
-        except SignalkeepError as error:
-            yield Check("PostgreSQL programs", "fail", error.message, error.hint)
-            return
-        yield Check("PostgreSQL programs", "ok", f"version {major} in {folder}")
-    yield from run_async(_look_at_server(settings, dsn))
-
-
-async def _look_at_server(settings: Settings, dsn: str) -> list[Check]:
+def _port(what: str, holder: RoleState | None, probe: Callable[[], None]) -> Check:
+    if holder is not None:
+        return Check(what, "ok", f"served by our {holder.role}, pid {holder.pid}")
     try:
-        connection = await connect(dsn, application="signalkeep doctor", settings=settings.database)
-    except SignalkeepError as error:
-        stopped = settings.embedded and not any(r.role == "supervisor" for r in running_roles(settings.run_root))
-        return [Check("PostgreSQL", "warn" if stopped else "fail", error.message, error.hint)]
-    try:
-        name = await connection.fetchval("SELECT current_setting('server_version')")
-        off = await connection.fetch(
-            "SELECT name FROM pg_settings WHERE setting = 'off'"
-            " AND name IN ('fsync', 'synchronous_commit', 'full_page_writes')"
-        )
-        schema = await schema_version(connection)
-        reader = await reader_problem(connection) if schema == HEAD else ""
-    finally:
-        await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
-    found = f"{name} at {redact(dsn)}"
-    if off:
-        names = ", ".join(row["name"] for row in off)
-        server = Check("PostgreSQL", "warn", f"{found}, {names} off", "It can lose what it confirmed. Only for tests.")
-    else:
-        server = Check("PostgreSQL", "ok", f"{found}, syncs what it confirms")
-    readers = [Check("reading role", "warn", reader, "Only for people who query by it.")] if reader else []
-    return [server, check_schema(schema), *readers]
+        probe()
+    except EnvironmentFault as fault:
+        return Check(what, "fail", fault.message, fault.hint)
+    return Check(what, "ok", "free")
 
 
-def check_schema(found: str | None) -> Check:
-    if found == HEAD:
-        return Check("schema", "ok", f"version {found}")
-    if found is None or found in REVISIONS:
-        return Check(
-            "schema",
-            "warn",
-            f"version {found}, this signalkeep has {HEAD}" if found else "none yet",
-            "The next start brings it up to date; so does `signalkeep migrate`.",
-        )
-    return Check(
-        "schema",
-        "fail",
-        f"version {found}, this signalkeep knows it up to {HEAD}",
-        "Install the newer signalkeep.",
-    )
+def udp_ports(settings: Settings) -> dict[str, int]:
+    """UDP ports by protocol, of a gateway that serves such."""
+    served: Callable[[], dict[str, int]] = getattr(settings.gateway, "served_udp", dict)
+    return served()
 
 
-def _existing(path: Path) -> Path:
-    """The path, or the nearest place above it that exists."""
-    while not path.exists():
-        path = path.parent
-    return path
+def probe_udp(host: str, port: int) -> None:
+    """Raise EnvironmentFault if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{host} UDP port {port} cannot be had: {error.strerror or error}",
+                hint="Stop the program that has it, or choose another in the settings.",
+            ) from error
+
+
+def check_backup(settings: Settings, clock: Clock) -> Check:
+    found = last_backup(settings)
+    if found is None:
+        return Check("backup", "warn", "none yet", "Make one, and go on making them: `signalkeep backup`.")
+    age_s = (clock.now() - found.at).total_seconds()
+    said = f"{found.path or 'somewhere'}, {found.at:%Y-%m-%d %H:%M} UTC"
+    if age_s > limits.BACKUP_AGE_S_MAX:
+        days = f"the last one is {age_s / 86400:.0f} days old"
+        return Check("backup", "warn", f"{said}: {days}", "Make one, and see why none was made: `signalkeep backup`.")
+    return Check("backup", "ok", said)

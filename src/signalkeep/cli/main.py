@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from signalkeep import __version__
+from signalkeep import __version__, telemetry
 from signalkeep.cli.audit import audit
 from signalkeep.cli.backup import app as backup_app
 from signalkeep.cli.common import err
@@ -27,7 +27,7 @@ from signalkeep.cli.migrate import migrate
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
 from signalkeep.cli.restore import restore
-from signalkeep.cli.roles import gateway, ingest
+from signalkeep.cli.roles import gateway, ingest, monitor
 from signalkeep.cli.run import run
 from signalkeep.cli.send import send
 from signalkeep.cli.settings import app as config_app
@@ -56,7 +56,7 @@ def _version(
         raise typer.Exit
 
 
-for command in (run, gateway, ingest, status, audit, doctor, migrate, decode, send, simulate):
+for command in (run, gateway, ingest, monitor, status, audit, doctor, migrate, decode, send, simulate):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.command()(restore)
@@ -83,10 +83,18 @@ def main() -> None:
     try:
         app()
     except SignalkeepError as error:
-        err.print(f"error: {error.message}", markup=False)
-        if error.hint:
-            err.print(f"what to do: {error.hint}", markup=False)
+        if telemetry.only_json():
+            telemetry.get_logger().error(error.message, hint=error.hint)
+        else:
+            err.print(f"error: {error.message}", markup=False)
+            if error.hint:
+                err.print(f"what to do: {error.hint}", markup=False)
         sys.exit(2 if isinstance(error, CallerError) else 1)
     except BrokenPipeError:  # `signalkeep signals list | head` is no error
         sys.stderr.close()
+        sys.exit(1)
+    except Exception:
+        if not telemetry.only_json():
+            raise
+        telemetry.get_logger().exception("ended by a mistake of ours")
         sys.exit(1)

@@ -1,25 +1,30 @@
-"""`gateway` and `ingest`: one role as a process of its own, as `run` starts them or as a unit file does."""
+"""`gateway`, `ingest` and `monitor`: one role as a process of its own, as `run` starts them or as a unit file does."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from signalkeep import config, telemetry
+from signalkeep import __version__, config, telemetry
 from signalkeep.cli.common import ConfigOption, DataOption, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
-from signalkeep.roles import RoleFile, prepare_directories, stop_on_signals
+from signalkeep.roles import RoleFile, prepare_directories, raise_file_limit, stop_on_signals
+from signalkeep.vitals import Heart, Report
 
 ParentOption: TypeAlias = Annotated[int | None, typer.Option("--parent-fd", hidden=True)]
 InstanceOption: TypeAlias = Annotated[
     int | None,
     typer.Option("--instance", help="number of this process among its role", show_default="its pid"),
 ]
+
+log = telemetry.get_logger()
 
 
 def gateway(
@@ -30,10 +35,12 @@ def gateway(
     parent_fd: ParentOption = None,
 ) -> None:
     """Listen to devices: journal what they send and acknowledge it when it is durable."""
+    from signalkeep.gateway.report import report
     from signalkeep.gateway.service import GatewayService, probe_ports
     from signalkeep.journal.files import LocalFileSystem
 
     settings = _prepare(data, config_file, "gateway")
+    raise_file_limit()
     if not share_ports:
         probe_ports(settings.gateway.host, settings.gateway.ports)
 
@@ -41,11 +48,8 @@ def gateway(
         stop = asyncio.Event()
         stop_on_signals(stop, parent_fd)
         service = GatewayService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
-        file = RoleFile(settings.run_root, "gateway", os.getpid() if instance is None else instance)
-        try:
+        async with living(settings, "gateway", instance, lambda: report(service)) as file:
             await service.run(lambda ports: file.ready(ports=ports, journal=str(service.writer.journal_id)))
-        finally:
-            file.gone()
 
     run_async(body())
 
@@ -65,14 +69,49 @@ def ingest(
     async def body() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop, parent_fd)
-        file = RoleFile(settings.run_root, "ingest", os.getpid() if instance is None else instance)
         service = IngestService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
-        try:
+        async with living(settings, "ingest", instance, service.report) as file:
             await service.run(on_ready=file.ready)
-        finally:
-            file.gone()
 
     run_async(body())
+
+
+def monitor(
+    data: DataOption = None,
+    config_file: ConfigOption = None,
+    instance: InstanceOption = None,
+    parent_fd: ParentOption = None,
+) -> None:
+    """Answer /livez, /readyz and /metrics about this core over HTTP. Works whatever else is missing."""
+    from signalkeep.journal.files import LocalFileSystem
+    from signalkeep.monitor.service import MonitorService
+
+    settings = _prepare(data, config_file, "monitor")
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop, parent_fd)
+        service = MonitorService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
+        async with living(settings, "monitor", instance, service.report) as file:
+            await service.run(lambda port: file.ready(ports={"monitor": port}))
+
+    run_async(body())
+
+
+@asynccontextmanager
+async def living(
+    settings: Settings, role: str, instance: int | None, ask: Callable[[], Report]
+) -> AsyncIterator[RoleFile]:
+    """The life of a role: its beats, its announcement, and what the log says of its beginning and end."""
+    number = os.getpid() if instance is None else instance
+    file = RoleFile(settings.run_root, role, number)
+    log.info("role starts", version=__version__, pid=os.getpid(), instance=number, data=str(settings.data))
+    try:
+        async with Heart(settings.run_root, role, number, clock=SystemClock(), ask=ask):
+            yield file
+    finally:
+        file.gone()
+    log.info("role has stopped", version=__version__, pid=os.getpid(), instance=number)
 
 
 def _prepare(data: Path | None, config_file: Path | None, role: str) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,15 @@ from signalkeep.config import Settings
 from signalkeep.roles import prepare_directories, stop_on_signals
 from signalkeep.store.access import password_file, reader_address
 from signalkeep.supervisor import Role, Supervisor
+from signalkeep.systemd import ServiceManager
 
 TALK_EVENT = (
     '{"device_number": "86915304265485", "event_code": "4002", "message_date": "2020/02/05 12:18:28", '
     '"latitude": "37.9815116", "longitude": "23.7315200"}'
 )
 DEMO_DEVICES = 20
+
+log = telemetry.get_logger()
 
 
 def run(
@@ -31,8 +35,9 @@ def run(
         typer.Option("--demo", help="on a data directory of its own, with a simulated fleet driving in it"),
     ] = False,
 ) -> None:
-    """Start the whole core: gateway, ingest, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
+    """Start the whole core: gateway, ingest, monitor, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
     from signalkeep.gateway.service import probe_ports
+    from signalkeep.monitor.server import probe_port
 
     if demo and data is None:
         usual = config.default_data_directory()
@@ -42,22 +47,39 @@ def run(
     prepare_directories(settings)
     roles = _roles(settings, config_file, demo=demo)
 
+    manager = ServiceManager(os.environ)
+
+    def probe() -> None:
+        probe_ports(settings.gateway.host, settings.gateway.ports)
+        if settings.monitor.enabled:
+            probe_port(settings.monitor.host, settings.monitor.port)
+
+    def ready(waiting: list[str]) -> None:
+        manager.tell("READY=1", f"STATUS=not ready yet: {', '.join(waiting)}" if waiting else "STATUS=runs")
+        if telemetry.only_json():
+            log.info(f"signalkeep {__version__} runs", pid=os.getpid(), data=str(settings.data), waiting=waiting)
+        else:
+            err.print(banner(settings, waiting, demo=demo))
+
     async def body() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop, None)
         supervisor = Supervisor(
-            settings,
-            roles,
-            clock=SystemClock(),
-            stop=stop,
-            probe_ports=lambda: probe_ports(settings.gateway.host, settings.gateway.ports),
+            settings, roles, clock=SystemClock(), stop=stop, probe_ports=probe, service_manager=manager
         )
         first = " (the first start takes a few seconds longer)" if not any(settings.journal_root.iterdir()) else ""
-        err.print(f"signalkeep {__version__} is starting on {settings.data}{first} ...")
-        await supervisor.run(on_ready=lambda waiting: err.print(banner(settings, waiting, demo=demo)))
-        err.print("signalkeep has stopped. Everything acknowledged is on disk.")
+        _say(f"signalkeep {__version__} is starting on {settings.data}{first} ...")
+        await supervisor.run(on_ready=ready)
+        _say("signalkeep has stopped. Everything acknowledged is on disk.")
 
     run_async(body())
+
+
+def _say(text: str) -> None:
+    if telemetry.only_json():
+        log.info(text, pid=os.getpid(), version=__version__)
+    else:
+        err.print(text)
 
 
 def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
@@ -75,6 +97,9 @@ def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
     if settings.database.listen:
         file = password_file(settings.data, settings.database)
         lines.append(f"  reading    {reader_address(settings.database)} (password in {file})")
+    if settings.monitor.enabled and settings.monitor.port:
+        place = f"[{settings.monitor.host}]" if ":" in settings.monitor.host else settings.monitor.host
+        lines.append(f"  monitor    http://{place}:{settings.monitor.port}/metrics, /readyz, /livez")
     if "json" in settings.gateway.ports:
         lines += [
             f"  try        echo '{TALK_EVENT}' | nc -q 1 127.0.0.1 {settings.gateway.ports['json']}",
@@ -89,11 +114,12 @@ def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
 
 
 def _roles(settings: Settings, config_file: Path | None, *, demo: bool) -> list[Role]:
-    """Children in the order of starting."""
+    """Children in the order of starting; the monitor is first there and last to go, to tell how the others do."""
     options = ["--data", str(settings.data)]
     if config_file is not None:
         options += ["--config", str(config_file)]
-    roles = [
+    roles = [Role("monitor", 0, ["monitor", *options, "--instance", "0"])] if settings.monitor.enabled else []
+    roles += [
         Role("ingest", number, ["ingest", *options, "--instance", str(number)])
         for number in range(settings.ingest.processes)
     ]

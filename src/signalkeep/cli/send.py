@@ -20,7 +20,7 @@ from typing import Annotated, BinaryIO, Final
 import typer
 
 from signalkeep import limits
-from signalkeep.cli.common import err, out
+from signalkeep.cli.common import complete_protocol, err, out
 from signalkeep.clock import SystemClock
 from signalkeep.errors import CallerError, EnvironmentFault
 from signalkeep.protocols.registry import ENCODERS, get
@@ -32,7 +32,7 @@ QUIET_S: Final = 0.1  # an answer that has begun is over after this long without
 
 def send(
     *,
-    protocol: Annotated[str, typer.Argument(help="protocol that the gateway serves")],
+    protocol: Annotated[str, typer.Argument(help="protocol that the gateway serves", autocompletion=complete_protocol)],
     file: Annotated[Path, typer.Argument(help="messages, one a line; - is standard input")] = Path("-"),
     host: Annotated[str, typer.Option("--host", help="gateway to send to")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", help="default: the protocol's own")] = None,

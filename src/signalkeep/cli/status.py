@@ -19,6 +19,7 @@ import typer
 
 from signalkeep import config, limits
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows, run_async
+from signalkeep.clock import Clock, SystemClock
 from signalkeep.config import Settings
 from signalkeep.errors import EnvironmentFault
 from signalkeep.journal.files import FileSystem, LocalFileSystem
@@ -28,6 +29,7 @@ from signalkeep.store import journals, queries
 from signalkeep.store.journals import ExpectedJournal
 from signalkeep.store.postgres import connect, dsn_of, redact
 from signalkeep.store.schema import HEAD, schema_version
+from signalkeep.vitals import read_all
 
 FINDINGS_SHOWN: Final = 5
 JOURNAL_COLUMNS: Final = ("journal", "live", "size", "durable_seq", "ingested_seq", "backlog")
@@ -67,7 +69,7 @@ class DatabaseStatus(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """The whole page. `missing`: roles that should run and do not."""
+    """The whole page. `missing`: roles that should run and do not; `hung`: those that are there and do not move."""
 
     verdict: str
     ok: bool
@@ -75,6 +77,7 @@ class Status(msgspec.Struct):
     data: str
     roles: list[RoleStatus]
     missing: list[str]
+    hung: list[str]
     database: DatabaseStatus
     journals: list[JournalStatus]
     counts: dict[str, Any] | None = None
@@ -98,6 +101,7 @@ async def look(settings: Settings, fs: FileSystem) -> Status:
     """Everything that can be known now."""
     states = running_roles(settings.run_root)
     roles, missing = roles_of(states, datetime.now(UTC))
+    hung = hung_roles(settings, SystemClock())
     page = Status(
         verdict="",
         ok=False,
@@ -105,6 +109,7 @@ async def look(settings: Settings, fs: FileSystem) -> Status:
         data=str(settings.data),
         roles=roles,
         missing=missing,
+        hung=hung,
         database=DatabaseStatus(redact(dsn_of(settings))),
         journals=[],
     )
@@ -135,6 +140,12 @@ def roles_of(states: Sequence[RoleState], now: datetime) -> tuple[list[RoleStatu
         roles.append(RoleStatus("postgres", 0, detail["postgres_pid"], {}, uptime_s, restarts.get("postgres-0", 0)))
     living = {f"{role.role}-{role.instance}" for role in roles}
     return roles, sorted(restarts.keys() - living)
+
+
+def hung_roles(settings: Settings, clock: Clock) -> list[str]:
+    """Roles whose loops have stopped, by name."""
+    late_s = clock.monotonic() - settings.monitor.hung_after_s
+    return [vitals.name for vitals in read_all(settings.run_root) if vitals.beat_s < late_s and vitals.lives]
 
 
 def _postgres_started_at(pid: int | None) -> float | None:
@@ -228,6 +239,8 @@ def _verdict(page: Status, option: str) -> tuple[bool, str]:
         return False, f"signalkeep is not running on {page.data}; start it with: signalkeep run{option}"
     if page.missing:
         return False, f"not running now: {', '.join(page.missing)}; the supervisor starts them again"
+    if page.hung:
+        return False, f"hanging: {', '.join(page.hung)}; the process is there and does not move"
     if page.database.error:
         return False, (
             "the database cannot be used, devices are acknowledged all the same until the journal's cap: "

@@ -17,6 +17,7 @@ from signalkeep.errors import AlreadyRunning, EnvironmentFault, SyncFailed
 from signalkeep.gateway.intake import Intake, Shut
 from signalkeep.gateway.policy import Caps, Policy
 from signalkeep.gateway.registry import RegistryFollower
+from signalkeep.gateway.stats import GatewayStats
 from signalkeep.gateway.tcp import Shared, TcpConnection
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import find_journals, segments
@@ -61,6 +62,20 @@ class GatewayService:
             connections_max=gateway.connections_max,
         )
         self._servers: list[asyncio.Server] = []
+        self.stats = GatewayStats()
+
+    @property
+    def intake(self) -> Intake:
+        return self._intake
+
+    @property
+    def connections_open(self) -> int:
+        return len(self._shared.connections)
+
+    @property
+    def held(self) -> int:
+        """Replies that wait for the journal, over all connections."""
+        return sum(connection.held for connection in self._shared.connections)
 
     async def run(self, on_ready: Callable[[dict[str, int]], None]) -> None:
         """Serve until told to stop. `on_ready` gets the ports once devices can connect."""

@@ -22,6 +22,7 @@ from signalkeep.config import Settings, data_option
 from signalkeep.errors import SignalkeepError
 from signalkeep.ingest.driver import JournalDriver
 from signalkeep.ingest.pipeline import Pipeline, Rules
+from signalkeep.ingest.report import CountedPipeline, IngestStats, counted_tries
 from signalkeep.ingest.retention import Retention
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import JournalReader, find_journals
@@ -31,6 +32,7 @@ from signalkeep.store.erasure import finish_erasures, restore_floors
 from signalkeep.store.postgres import Connection, connect, dsn_of
 from signalkeep.store.schema import ensure_schema
 from signalkeep.telemetry import get_logger
+from signalkeep.vitals import Report
 
 log = get_logger()
 
@@ -52,6 +54,13 @@ class IngestService:
         self._erasing: asyncio.Task[None] | None = None
         self._schema_ready = False
         self._on_ready: Callable[[], None] = lambda: None
+        self.stats = IngestStats()
+
+    def report(self) -> Report:
+        """For metrics and health."""
+        ended = {uuid.hex: position for uuid, position in self._finished.values()}
+        driven = {driver.journal_id.hex: driver.position for driver, _ in self._drivers.values()}
+        return self.stats.report(driving=len(driven), positions=ended | driven)
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Scan, drive, and look after the whole; until told to stop. `on_ready`: the database answers as it must."""
@@ -81,7 +90,7 @@ class IngestService:
             reader = JournalReader(self._fs, directory, evidence_root=self._settings.evidence_root)
             driver = JournalDriver(
                 reader,
-                connect=self._connect,
+                connect=counted_tries(self._connect, self.stats),
                 make_pipeline=self._pipeline,
                 host=self._host,
                 clock=self._clock,
@@ -180,7 +189,9 @@ class IngestService:
             retention_days=self._settings.ingest.retention_days,
             register_line=f"signalkeep devices add {{}}{data_option(self._settings)}",
         )
-        return Pipeline(connection, journal_id, cursors, protocols=PROTOCOLS, rules=rules)
+        pipeline = CountedPipeline(connection, journal_id, cursors, protocols=PROTOCOLS, rules=rules)
+        pipeline.stats = self.stats
+        return pipeline
 
 
 def vanished_detail(journal: journals.ExpectedJournal) -> str:

@@ -1,0 +1,152 @@
+"""Is this core alive, and does it acknowledge devices? Two questions, each answered check by check, with the reason.
+
+*live*: every process that should be there is there and moves. What to do if not: restart the core.
+*ready*: what devices send becomes durable and is acknowledged. PostgreSQL or ingest away is `degraded`, not `failed`:
+devices are acknowledged all the same, until the journal's cap. Pure: a picture in, checks out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from signalkeep.limits import GIB
+from signalkeep.monitor.picture import Picture, RoleFacts
+from signalkeep.vitals import GatewayNumbers
+
+State = Literal["ok", "degraded", "failed"]
+MARKS: dict[State, str] = {"ok": "+", "degraded": "~", "failed": "-"}
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that must be so. `why`: what is known against it."""
+
+    name: str
+    state: State = "ok"
+    why: str = ""
+
+
+def passed(checks: Sequence[Check]) -> bool:
+    return all(check.state != "failed" for check in checks)
+
+
+def page(name: str, checks: Sequence[Check], *, verbose: bool) -> str:
+    """The answer in words, as Kubernetes' own endpoints give it."""
+    if not verbose and passed(checks):
+        return "ok\n"
+    lines = [
+        f"[{MARKS[check.state]}]{check.name} {check.state}{f': {check.why}' if check.why else ''}"
+        for check in checks
+        if verbose or check.state != "ok"
+    ]
+    degraded = ", degraded" if any(check.state == "degraded" for check in checks) else ""
+    lines.append(f"{name} check passed{degraded}" if passed(checks) else f"{name} check failed")
+    return "\n".join(lines) + "\n"
+
+
+def live(picture: Picture) -> list[Check]:
+    """A check for each process that should be there."""
+    if not picture.roles:
+        return [Check("roles", "failed", "nothing runs on this data directory")]
+    return [
+        Check(role.name, "failed" if why else "ok", why)
+        for role in picture.roles
+        for why in [_not_moving(role, picture)]
+    ]
+
+
+def ready(picture: Picture) -> list[Check]:
+    """What an acknowledgement needs, in the order of its way; then what may be away for a while."""
+    return [
+        _gateways(picture),
+        _sockets(picture),
+        _syncs(picture),
+        *_disk(picture),
+        _ingest(picture),
+        _database(picture),
+    ]
+
+
+def _not_moving(role: RoleFacts, picture: Picture) -> str:
+    if role.vitals is None:
+        return "it does not run" + ("; the supervisor starts it again" if picture.supervised else "")
+    if not role.lives:
+        return f"its process {role.vitals.pid} has ended"
+    if role.beat_age_s > picture.hung_after_s:
+        return f"it hangs: pid {role.vitals.pid} has not moved for {role.beat_age_s:.0f} s"
+    return ""
+
+
+def _moving(picture: Picture, name: str) -> Iterator[RoleFacts]:
+    return (role for role in picture.roles if role.role == name and not _not_moving(role, picture))
+
+
+def _gateways(picture: Picture) -> Check:
+    """One that listens is enough for devices to be heard."""
+    listening = [role for role in _moving(picture, "gateway") if role.listens]
+    others = [role for role in picture.roles if role.role == "gateway" and role not in listening]
+    named = "; ".join(f"{role.name}: {_not_moving(role, picture) or 'does not listen yet'}" for role in others)
+    if listening:
+        return Check("gateway", "degraded" if others else "ok", named)
+    return Check("gateway", "failed", named or "no gateway runs")
+
+
+def _sockets(picture: Picture) -> Check:
+    shut: dict[str, list[str]] = {}
+    for role in _moving(picture, "gateway"):
+        if role.vitals is not None and isinstance(role.vitals.numbers, GatewayNumbers):
+            shut[role.name] = role.vitals.numbers.shut
+    named = "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in shut.items() if reasons)
+    if not shut:
+        return Check("sockets", "failed", "no gateway says that it reads them")
+    state: State = "failed" if all(shut.values()) else "degraded" if named else "ok"
+    return Check("sockets", state, f"not read by {named}" if named else "")
+
+
+def _syncs(picture: Picture) -> Check:
+    """Something waits for the journal and nothing has become durable for long: the disk hangs, or refuses."""
+    gateways = list(_moving(picture, "gateway"))
+    stuck = [
+        role for role in gateways if role.vitals and role.vitals.waits and role.handled_age_s > picture.hung_after_s
+    ]
+    named = "; ".join(f"{role.name}: nothing became durable for {role.handled_age_s:.0f} s" for role in stuck)
+    state: State = "ok" if not stuck else "failed" if len(stuck) == len(gateways) else "degraded"
+    return Check("journal-syncs", state, named)
+
+
+def _disk(picture: Picture) -> Iterator[Check]:
+    facts = picture.journal
+    if facts is None:
+        yield Check("journal-disk", "failed", picture.journal_fault)
+        return
+    used, cap = facts.used_bytes, picture.journal_cap_bytes
+    full = f"{used / GIB:.2f} of {cap / GIB:.2f} GiB (journal.cap_bytes) are used" if used >= cap else ""
+    yield Check("journal-cap", "failed" if full else "ok", full)
+    least = picture.disk_free_min_bytes
+    short = f"{facts.free_bytes / GIB:.2f} GiB free, journal.disk_free_bytes wants {least / GIB:.2f}"
+    yield Check("journal-disk", "failed", short) if facts.free_bytes < least else Check("journal-disk")
+
+
+def _ingest(picture: Picture) -> Check:
+    moving = list(_moving(picture, "ingest"))
+    others = [role for role in picture.roles if role.role == "ingest" and role not in moving]
+    if not moving:
+        named = "; ".join(f"{role.name}: {_not_moving(role, picture)}" for role in others)
+        return Check("ingest", "degraded", named or "no ingest runs: rows wait in the journal")
+    lag = picture.journal.lag_entries if picture.journal else None
+    if lag and picture.database.up and min(role.handled_age_s for role in moving) > picture.hung_after_s:
+        return Check("ingest", "degraded", f"{lag} entries wait and none was written for long")
+    named = "; ".join(f"{role.name}: {_not_moving(role, picture)}" for role in others)
+    return Check("ingest", "degraded" if others else "ok", named)
+
+
+def _database(picture: Picture) -> Check:
+    database = picture.database
+    if not database.up:
+        return Check("database", "degraded", f"{database.why}; devices are acknowledged until the journal's cap")
+    if database.schema != picture.schema_wanted:
+        found = database.schema or "not there yet"
+        return Check("database", "degraded", f"its schema is {found}, needed is {picture.schema_wanted}")
+    return Check("database")

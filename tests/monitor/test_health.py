@@ -1,0 +1,126 @@
+"""Live, ready, degraded: which fault is which, and that it is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from signalkeep.monitor.health import Check, live, page, passed, ready
+from signalkeep.monitor.picture import DatabaseFacts, Picture
+from tests.monitor.pictures import core, gateway_numbers, ingest_numbers, journal, picture, role, vitals
+
+
+def states(checks: list[Check]) -> dict[str, str]:
+    return {check.name: check.state for check in checks if check.state != "ok"}
+
+
+def why(checks: list[Check], name: str) -> str:
+    return next(check.why for check in checks if check.name == name)
+
+
+def test_all_is_well() -> None:
+    assert states(live(picture())) == states(ready(picture())) == {}
+
+
+def test_a_process_that_should_be_there_and_is_not() -> None:
+    gone = picture(roles=core(ingest=role("ingest", vitals=None, lives=False)))
+    assert states(live(gone)) == {"ingest-0": "failed"}
+    assert "supervisor starts it again" in why(live(gone), "ingest-0")
+    assert states(ready(gone)) == {"ingest": "degraded"}, "devices are acknowledged without it"
+
+
+def test_a_process_that_died() -> None:
+    dead = picture(roles=core(gateway=role("gateway", numbers=gateway_numbers(), lives=False)))
+    assert "4242" in why(live(dead), "gateway-0")
+    assert states(ready(dead)) == {"gateway": "failed", "sockets": "failed"}
+
+
+def test_a_process_that_hangs_is_not_alive() -> None:
+    hung = picture(roles=core(gateway=role("gateway", numbers=gateway_numbers(), beat_age_s=16.0)))
+    assert states(live(hung)) == {"gateway-0": "failed"}
+    assert "pid 4242 has not moved for 16 s" in why(live(hung), "gateway-0")
+    assert not passed(ready(hung))
+    slow = picture(roles=core(gateway=role("gateway", numbers=gateway_numbers(), beat_age_s=14.0)))
+    assert passed(live(slow))
+
+
+def test_nothing_runs() -> None:
+    assert not passed(live(picture(roles=[])))
+    assert not passed(ready(picture(roles=[])))
+
+
+@pytest.mark.parametrize(
+    ("database", "said"),
+    [
+        (DatabaseFacts(why="cannot use PostgreSQL at x"), "cannot use PostgreSQL at x; devices are acknowledged"),
+        (DatabaseFacts(up=True, schema="0000"), "its schema is 0000"),
+        (DatabaseFacts(up=True), "not there yet"),
+    ],
+)
+def test_the_database_away_is_degraded_named_and_ready(database: DatabaseFacts, said: str) -> None:
+    checks = ready(picture(database=database))
+    assert states(checks) == {"database": "degraded"}
+    assert passed(checks)
+    assert said in why(checks, "database")
+
+
+@pytest.mark.parametrize(
+    ("changes", "failing"),
+    [
+        ({"journal": journal(free_bytes=10**7)}, "journal-disk"),
+        ({"journal": journal(used_bytes=10**10)}, "journal-cap"),
+        ({"journal": None, "journal_fault": "no such disk"}, "journal-disk"),
+        ({"roles": core(gateway=role("gateway", numbers=gateway_numbers(shut=["disk"])))}, "sockets"),
+        ({"roles": core(gateway=role("gateway", numbers=gateway_numbers(), listens=False))}, "gateway"),
+        ({"roles": core(gateway=None)}, "gateway"),
+    ],
+)
+def test_what_stops_acknowledgements_is_not_ready(changes: dict[str, Any], failing: str) -> None:
+    checks = ready(picture(**changes))
+    assert not passed(checks)
+    assert states(checks)[failing] == "failed"
+    assert why(checks, failing)
+
+
+def stuck(instance: int = 0) -> Any:
+    waiting = vitals("gateway", instance, gateway_numbers(), waits=True)
+    return role("gateway", instance, vitals=waiting, handled_age_s=20.0)
+
+
+def test_a_sync_that_hangs_is_not_ready_and_idleness_is_no_fault() -> None:
+    assert states(ready(picture(roles=core(gateway=stuck())))) == {"journal-syncs": "failed"}
+    idle = role("gateway", numbers=gateway_numbers(), handled_age_s=10_000.0)
+    assert states(ready(picture(roles=core(gateway=idle)))) == {}
+
+
+def test_one_gateway_of_two_is_enough_and_the_other_is_named() -> None:
+    first = role("gateway", numbers=gateway_numbers())
+    for second, where in (
+        (role("gateway", 1, vitals=None, lives=False), "gateway"),
+        (role("gateway", 1, gateway_numbers(shut=["journal_behind"])), "sockets"),
+        (stuck(1), "journal-syncs"),
+    ):
+        checks = ready(picture(roles=core(gateway=first, second=second)))
+        assert states(checks) == {where: "degraded"}
+        assert "gateway-1" in why(checks, where)
+
+
+def test_ingest_that_writes_nothing_although_it_could_is_degraded() -> None:
+    idle = role("ingest", numbers=ingest_numbers(), handled_age_s=100.0)
+    behind: Picture = picture(roles=core(ingest=idle), journal=journal(lag_entries=5, lag_max_entries=5))
+    assert states(ready(behind)) == {"ingest": "degraded"}
+    away = msgspec.structs.replace(behind, database=DatabaseFacts(why="away"))
+    assert states(ready(away)) == {"database": "degraded"}, "the cause is named, not its effect"
+
+
+def test_pages_read_like_those_of_kubernetes() -> None:
+    checks = [Check("a"), Check("b", "degraded", "why not"), Check("c", "failed", "because")]
+    assert page("readyz", checks, verbose=True).splitlines() == [
+        "[+]a ok", "[~]b degraded: why not", "[-]c failed: because", "readyz check failed",
+    ]  # fmt: skip
+    assert page("readyz", checks, verbose=False).splitlines()[:-1] == ["[~]b degraded: why not", "[-]c failed: because"]
+    assert page("readyz", checks[:2], verbose=True).endswith("readyz check passed, degraded\n")
+    assert page("readyz", checks[:1], verbose=True).endswith("readyz check passed\n")
+    assert page("readyz", checks[:2], verbose=False) == "ok\n"
