@@ -10,6 +10,8 @@ from __future__ import annotations
 class ReceiveBuffer:
     """What was received and not yet taken. `bytes_max`: the most that one message may have."""
 
+    __slots__ = ("_bytes", "_bytes_max")
+
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = bytearray()
