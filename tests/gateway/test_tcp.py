@@ -9,10 +9,12 @@ from typing import cast
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
+from signalkeep.config import GatewaySettings
 from signalkeep.gateway.intake import Intake, Shut
 from signalkeep.gateway.policy import Caps, Policy
-from signalkeep.gateway.tcp import Shared, TcpConnection
-from signalkeep.journal.record import Entry, FrameEntry
+from signalkeep.gateway.shared import Shared
+from signalkeep.gateway.tcp import Port, TcpConnection
+from signalkeep.journal.record import Entry, FrameEntry, SessionEntry
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import Reason
 from tests.gateway.devices import cut, silent
@@ -27,9 +29,14 @@ class HandJournal:
 
     def __init__(self) -> None:
         self.waiting: list[tuple[FrameEntry, Callable[[bool], None]]] = []
+        self.sessions: list[SessionEntry] = []
         self.pending_bytes = 0
 
     def append(self, entry: Entry, on_done: Callable[[bool], None] | None = None) -> None:
+        if isinstance(entry, SessionEntry):
+            assert on_done is None, "nobody waits for them"
+            self.sessions.append(entry)
+            return
         assert isinstance(entry, FrameEntry)
         assert on_done is not None
         self.waiting.append((entry, on_done))
@@ -50,7 +57,7 @@ class Gateway:
             intake=Intake(),
             policy=Policy("quarantine", ROOMY),
             clock=SystemClock(),
-            connections_max=connections_max,
+            settings=GatewaySettings(connections_max=connections_max),
         )
         self.port = 0
 
@@ -64,7 +71,7 @@ class Gateway:
 @asynccontextmanager
 async def gateway(connections_max: int = 100) -> AsyncIterator[Gateway]:
     made = Gateway(connections_max)
-    server = await asyncio.get_running_loop().create_server(lambda: TcpConnection(made.shared, TOY), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(Port(made.shared, TOY).connection, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
@@ -226,6 +233,9 @@ class Line(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return False
 
@@ -235,7 +245,7 @@ class Line(asyncio.Transport):
 
 async def test_a_device_that_does_not_take_its_answers_is_not_read() -> None:
     async with gateway() as made:
-        line, connection = Line(), TcpConnection(made.shared, TOY)
+        line, connection = Line(), TcpConnection(Port(made.shared, TOY))
         connection.connection_made(line)
         assert line.reading
         connection.pause_writing()

@@ -188,7 +188,7 @@ def check_space(settings: Settings, free_bytes: int) -> Check:
 
 
 def check_ports(settings: Settings) -> Iterator[Check]:
-    from signalkeep.gateway.service import probe_ports
+    from signalkeep.gateway.listen import probe_ports
 
     held = {port: state for state in running_roles(settings.run_root) for port in state.ports.values()}
     for name, port in settings.gateway.ports.items():

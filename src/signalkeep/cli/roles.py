@@ -30,12 +30,13 @@ def gateway(
     parent_fd: ParentOption = None,
 ) -> None:
     """Listen to devices: journal what they send and acknowledge it when it is durable."""
-    from signalkeep.gateway.service import GatewayService, probe_ports
+    from signalkeep.gateway.listen import probe_ports
+    from signalkeep.gateway.service import GatewayService
     from signalkeep.journal.files import LocalFileSystem
 
     settings = _prepare(data, config_file, "gateway")
     if not share_ports:
-        probe_ports(settings.gateway.host, settings.gateway.ports)
+        probe_ports(settings.gateway.host, settings.gateway.ports, settings.gateway.served_udp())
 
     async def body() -> None:
         stop = asyncio.Event()

@@ -31,7 +31,7 @@ def run(
     ] = False,
 ) -> None:
     """Start the whole core: gateway, ingest, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
-    from signalkeep.gateway.service import probe_ports
+    from signalkeep.gateway.listen import probe_ports
 
     if demo and data is None:
         usual = config.default_data_directory()
@@ -49,7 +49,9 @@ def run(
             roles,
             clock=SystemClock(),
             stop=stop,
-            probe_ports=lambda: probe_ports(settings.gateway.host, settings.gateway.ports),
+            probe_ports=lambda: probe_ports(
+                settings.gateway.host, settings.gateway.ports, settings.gateway.served_udp()
+            ),
         )
         first = " (the first start takes a few seconds longer)" if not any(settings.journal_root.iterdir()) else ""
         err.print(f"signalkeep {__version__} is starting on {settings.data}{first} ...")

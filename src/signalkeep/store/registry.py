@@ -48,8 +48,11 @@ WHERE device_number = ANY($1::text[]) AND device_number <> '' AND status = 'unkn
 RETURNING id
 """
 
-# What a gateway has to know of every device that it must treat specially.
-SNAPSHOT: Final = "SELECT device_number, status FROM device WHERE status <> 'unknown'"
+# What a gateway has to know of every device that it must treat specially: one text, the same while nothing changes.
+SNAPSHOT: Final = """
+SELECT coalesce(json_object_agg(device_number, status ORDER BY device_number), '{}')::text
+FROM device WHERE status <> 'unknown'
+"""
 
 # Registers a device, or changes one; empty parameters leave a column as it is.
 UPSERT: Final = """
@@ -144,9 +147,13 @@ async def log_action(connection: Connection, actor: str, action: str, subject: s
     )
 
 
-async def snapshot(connection: Connection) -> dict[str, DeviceStatus]:
-    """Number and status of every device that somebody registered or retired."""
-    return {row["device_number"]: DeviceStatus(row["status"]) for row in await connection.fetch(SNAPSHOT)}
+async def snapshot(connection: Connection) -> str:
+    """Number and status of every device that somebody registered or retired, as a JSON object.
+
+    One value, because rows of a large fleet would each be made into objects while nothing else runs.
+    """
+    text: str = await connection.fetchval(SNAPSHOT)
+    return text
 
 
 async def listen(connection: Connection, changed: Callable[[], None]) -> None:
