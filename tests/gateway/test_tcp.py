@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
@@ -50,14 +50,14 @@ class HandJournal:
 
 
 class Gateway:
-    def __init__(self, connections_max: int) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.journal = HandJournal()
         self.shared = Shared(
             writer=cast(JournalWriter, self.journal),
             intake=Intake(),
             policy=Policy("quarantine", ROOMY),
             clock=SystemClock(),
-            settings=GatewaySettings(connections_max=connections_max),
+            settings=GatewaySettings(**settings),
         )
         self.port = 0
 
@@ -69,8 +69,8 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(connections_max: int = 100) -> AsyncIterator[Gateway]:
-    made = Gateway(connections_max)
+async def gateway(**settings: Any) -> AsyncIterator[Gateway]:
+    made = Gateway(**settings)
     server = await asyncio.get_running_loop().create_server(Port(made.shared, TOY).connection, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

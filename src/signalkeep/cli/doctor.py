@@ -191,13 +191,17 @@ def check_ports(settings: Settings) -> Iterator[Check]:
     from signalkeep.gateway.listen import probe_ports
 
     held = {port: state for state in running_roles(settings.run_root) for port in state.ports.values()}
-    for name, port in settings.gateway.ports.items():
+    udp = {f"{name}/udp": port for name, port in settings.gateway.served_udp().items()}
+    for name, port in {**settings.gateway.ports, **udp}.items():
         what = f"port {port} ({name})"
         if port in held:
             yield Check(what, "ok", f"served by our {held[port].role}, pid {held[port].pid}")
             continue
         try:
-            probe_ports(settings.gateway.host, {name: port})
+            if name in udp:
+                probe_ports(settings.gateway.host, {}, {name.removesuffix("/udp"): port})
+            else:
+                probe_ports(settings.gateway.host, {name: port})
         except EnvironmentFault as fault:
             yield Check(what, "fail", fault.message, fault.hint)
         else:

@@ -32,12 +32,15 @@ def run(
 ) -> None:
     """Start the whole core: gateway, ingest, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
     from signalkeep.gateway.listen import probe_ports
+    from signalkeep.gateway.tls import TlsSource
 
     if demo and data is None:
         usual = config.default_data_directory()
         data = usual.with_name(usual.name + "-demo")
     settings = config.load(data, config_file)
     telemetry.configure(settings.log, "supervisor")
+    if settings.gateway.tls.ports:
+        TlsSource(settings.gateway.tls)  # a gateway that cannot use it would be started again and again
     prepare_directories(settings)
     roles = _roles(settings, config_file, demo=demo)
 
@@ -64,7 +67,9 @@ def run(
 def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
     """What a person wants to know first; plain lines, so that commands can be copied whole."""
     option = config.data_option(settings)
-    ports = ", ".join(f"{name} {port}" for name, port in settings.gateway.ports.items())
+    served = [f"{name} {port}" for name, port in settings.gateway.ports.items()]
+    served += [f"{name} {port}/udp" for name, port in settings.gateway.served_udp().items()]
+    ports = ", ".join(served)
     lines = [
         f"[bold green]signalkeep {__version__} runs[/bold green]",
         f"  devices    {settings.gateway.host}: {ports}",

@@ -44,6 +44,7 @@ class GatewayService:
         self._clock = clock
         self._stop = stop
         gateway = settings.gateway
+        self._tls = TlsSource(gateway.tls) if gateway.tls.ports else None
         self._policy = Policy(
             settings.unknown_devices,
             Caps(
@@ -63,7 +64,6 @@ class GatewayService:
             clock=clock,
             settings=gateway,
         )
-        self._tls = TlsSource(gateway.tls) if gateway.tls.ports else None
         self._servers: list[asyncio.Server] = []
         self._udp_ports: list[UdpPort] = []
 
