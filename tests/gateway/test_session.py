@@ -165,7 +165,7 @@ def test_a_new_identity_is_told_and_going_on_changing_it_is_not() -> None:
     assert [(entry.kind, entry.device_number) for entry, _ in taken if isinstance(entry, SessionEntry)] == [
         ("opened", "1"), ("identified", "1"), ("identified", "2"),
     ]  # fmt: skip
-    told = session.receive(b"I 3\nI 4\n" * 100, 5)
+    told = session.receive(b"I 3\nI 4\n" * 20, 5)
     assert len(told) == limits.IDENTITIES_NOTED_MAX - 2
     assert len(frames_in(session.receive(b"I 5\nF a\n", 6))) == 1
 
@@ -203,3 +203,36 @@ def test_a_frame_is_authenticated_only_if_the_certificate_names_its_device() -> 
     session, _ = make(certified=frozenset({"1", "fleet"}))
     taken = frames_in(session.receive(b"I 1\nF a\nI 2\nF b\nI 1\nF c\n", 0))
     assert [entry.authenticated for entry, _ in taken] == [True, False, True]
+
+
+def test_no_more_is_taken_than_may_be_held_and_the_rest_waits_its_turn() -> None:
+    session, _ = make()
+    frames = b"".join(b"F %d\n" % number for number in range(200))
+    taken = frames_in(session.receive(b"I 1\n" + frames + b"H\nF cu", 7))
+    assert session.held == limits.HELD_REPLIES_PER_CONNECTION_MAX
+    assert session.waiting
+    said, stored = b"", []
+    second = frames_in(session.receive(b"t\n", 8))
+    assert second == [], "bytes that come meanwhile queue behind"
+    frames_in(session.end(9))
+    while taken:
+        for entry, held in taken:
+            session.stored(held)
+            stored.append(entry.raw)
+        said += session.outgoing()
+        assert session.held == 0
+        taken = frames_in(session.more())
+        assert session.held <= limits.HELD_REPLIES_PER_CONNECTION_MAX
+    assert stored == [b"%d" % number for number in range(200)] + [b"cut"]
+    assert said.endswith(b"A 199;beat;A cut;")
+    assert session.closing
+    assert not session.waiting
+
+
+def test_what_waits_when_the_stream_must_end_is_not_taken() -> None:
+    session, counted = make()
+    session.receive(b"I 1\n" + b"F a\n" * 100, 7)
+    assert session.waiting
+    session.closing = True
+    assert session.more() == []
+    assert counted == []

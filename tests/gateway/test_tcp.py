@@ -253,3 +253,16 @@ async def test_a_device_that_does_not_take_its_answers_is_not_read() -> None:
         connection.resume_writing()
         assert line.reading
         connection.connection_lost(None)
+
+
+async def test_many_answers_that_promise_nothing_do_not_stop_a_connection() -> None:
+    """They fill what may be held, and leave at once: nothing of the journal's would ever set it going again."""
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\n" + b"H\n" * 5000 + b"F a\n")
+        assert await reader.readexactly(6) == b"hello;"
+        assert await reader.readexactly(5 * 5000) == b"beat;" * 5000
+        await made.has(1)
+        made.journal.sync()
+        assert await reader.readexactly(4) == b"A a;"
+        writer.close()

@@ -3,14 +3,16 @@
 Replies leave in the order of what they answer, and the reply of a frame leaves only after `stored` was called for it:
 there is no other way for an acknowledgement to reach `outgoing`. After a refusal that is not recoverable nothing more
 is read. Once the device has said who it is, entries tell of the conversation itself: opened, identified, closed. One
-that never says so leaves no entry, so connecting alone fills no disk.
+that never says so leaves no entry, so connecting alone fills no disk. No more is taken at a time than may be held: what
+is left of the bytes waits in `waiting` until `more` is called.
 Pure: the time comes with each call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Final
 
 import msgspec
 
@@ -34,7 +36,7 @@ class Held:
         self.ready = ready
 
 
-Taken: TypeAlias = list[tuple[FrameEntry, Held] | tuple[SessionEntry, None]]
+Taken = list[tuple[FrameEntry, Held] | tuple[SessionEntry, None]]
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class DeviceSession:
         "_certified",
         "_count",
         "_device_number",
+        "_ended",
         "_framing",
         "_noted",
         "_noted_number",
@@ -63,6 +66,8 @@ class DeviceSession:
         "_policy",
         "_protocol_name",
         "_queue",
+        "_received_at_us",
+        "_waiting",
         "closing",
         "events",
         "frame_bytes_max",
@@ -95,6 +100,9 @@ class DeviceSession:
         self._certified = certified
         self._authenticated = False
         self._queue: list[Held] = []
+        self._waiting: Iterator[Event] | None = None  # not taken yet, because enough is held
+        self._received_at_us = 0
+        self._ended = False  # the device has closed its side
         self._device_number: str | None = None
         self._noted = 0  # identities that entries tell of
         self._noted_number = ""
@@ -123,21 +131,30 @@ class DeviceSession:
         """A message was begun and is not complete."""
         return self._framing.partial_bytes > 0
 
+    @property
+    def waiting(self) -> bool:
+        """Something has been received and waits until less is held."""
+        return self._waiting is not None
+
     def receive(self, data: bytes, received_at_us: int) -> Taken:
         """Take bytes from the device; returns what must now be stored, in order."""
         if self.closing:
             return []
         self.received_bytes += len(data)
-        taken = self._take(self._framing.feed(data), received_at_us)
-        if self._framing.partial_bytes > self.frame_bytes_max:  # nothing is partial after a refusal
-            self._refuse(Reason.OVERSIZED)
-        return taken
+        self._received_at_us = received_at_us
+        return self._take(self._framing.feed(data))
+
+    def more(self) -> Taken:
+        """Go on with what was received, as far as it may be held now."""
+        return [] if self.closing or self._waiting is None else self._take(iter(()))
 
     def end(self, received_at_us: int) -> Taken:
         """The device has closed its side; what is held can still be answered."""
-        taken = [] if self.closing else self._take(self._framing.end(), received_at_us)
-        self.closing = True
-        return taken
+        if self.closing:
+            return []
+        self._ended = True
+        self._received_at_us = received_at_us
+        return self._take(self._framing.end())
 
     def closed(self, at_us: int, why: str) -> SessionEntry | None:
         """The entry for the end, once; None if the device never said who it is. `why`: unless we know better."""
@@ -165,15 +182,20 @@ class DeviceSession:
         del queue[:ready]
         return data
 
-    def _take(self, events: Iterable[Event], received_at_us: int) -> Taken:
-        taken: Taken = []
+    def _take(self, events: Iterator[Event]) -> Taken:
+        if self._waiting is not None:  # bytes enter the framing only when it is their turn
+            events = chain(self._waiting, events)
+        at_us, taken = self._received_at_us, Taken()
+        if self.full:
+            self._waiting = events
+            return taken
         for event in events:
             self.events += 1
             match event:
                 case Frame():
-                    self._frame(event, received_at_us, taken)
+                    self._frame(event, at_us, taken)
                 case Identified():
-                    self._identified(event, received_at_us, taken)
+                    self._identified(event, at_us, taken)
                 case Reply(data=data):
                     self._say(data)
                 case Refused(reason=reason, recoverable=recoverable):
@@ -182,7 +204,15 @@ class DeviceSession:
                     else:
                         self._refuse(reason)
             if self.closing:
-                break
+                self._waiting = None
+                return taken
+            if self.full:
+                self._waiting = events
+                return taken
+        self._waiting = None
+        if self._framing.partial_bytes > self.frame_bytes_max:
+            self._refuse(Reason.OVERSIZED)
+        self.closing = self.closing or self._ended
         return taken
 
     def _identified(self, event: Identified, at_us: int, taken: Taken) -> None:

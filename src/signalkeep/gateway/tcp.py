@@ -5,13 +5,15 @@
 It reads, hands entries to the journal, and writes what the session says may leave. It pauses reading while the session
 holds too much, the device does not take its answers, or the intake is shut, so what cannot be stored stays with the
 device. A frame that could not be stored cuts the connection: the device keeps its records and sends them again.
-Ten thousand idle ones must cost little: no task, no timer and no closure per connection; deadlines are looked at from
-outside, once a second.
+No connection takes more of a turn than one read of limits.READ_BYTES_MAX and one fill of what it may hold, so those
+that pour do not keep the others waiting. Ten thousand idle ones cost little: no task, no timer and no closure per
+connection; deadlines are looked at from outside, once a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from typing import cast
@@ -30,6 +32,9 @@ from signalkeep.telemetry import get_logger
 
 log = get_logger()
 
+# Where the loop puts what it reads. One for all: it is emptied before anything else is read.
+_read_buffer = memoryview(bytearray(limits.READ_BYTES_MAX))
+
 
 class Port(msgspec.Struct, frozen=True):
     """What the connections of one listening port have in common."""
@@ -44,7 +49,7 @@ class Port(msgspec.Struct, frozen=True):
         return TcpConnection(self)
 
 
-class TcpConnection(asyncio.Protocol):
+class TcpConnection(asyncio.BufferedProtocol):
     """One connection of a device."""
 
     __slots__ = (
@@ -105,7 +110,12 @@ class TcpConnection(asyncio.Protocol):
         shared.intake.join(self)
         self._regulate()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return _read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(_read_buffer[:nbytes])
         now = self._shared.monotonic()
         self._shared.stats.bytes_received += len(data)
         if self._header is not None:
@@ -143,6 +153,7 @@ class TcpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._blocked_at = None
         self._regulate()
+        self._go_on(self._shared.monotonic())
 
     def intake_changed(self) -> None:
         self._regulate()
@@ -253,37 +264,48 @@ class TcpConnection(asyncio.Protocol):
         return plain
 
     def _receive(self, data: bytes, now: float) -> None:
-        """Run the session; a mistake of ours in it costs this connection, not the gateway."""
         session = self._session
         if session is None or self._transport is None:
             return
         events = session.events
-        try:
-            taken = session.receive(data, self._shared.now_us())
-            partial_now = session.partial
-        except Exception:
-            self._failed()
-            return
-        if not partial_now:
+        self._run(partial(session.receive, data, self._shared.now_us()), now)
+        self._go_on(now)
+        if not session.partial:
             self.begun_at = None
         elif self.begun_at is None or session.events != events:
             self.begun_at = now
-        self._store(taken, now)
 
     def _end(self) -> None:
         """The device will say nothing more."""
-        if self._session is None or self._transport is None:
-            return
-        try:
-            taken = self._session.end(self._shared.now_us())
-        except Exception:
-            self._failed()
-            return
-        self._store(taken, self._shared.monotonic())
+        session = self._session
+        if session is not None and self._transport is not None:
+            now = self._shared.monotonic()
+            self._run(partial(session.end, self._shared.now_us()), now)
+            self._go_on(now)
 
-    def _failed(self) -> None:
-        log.exception("session failed", protocol=self._port.protocol.name)
-        self.give_up(Reason.GATEWAY_ERROR)
+    def _run(self, session: Callable[[], Taken], now: float) -> None:
+        """Run the session and store what it gives; a mistake of ours in it costs this connection, not the gateway."""
+        try:
+            taken = session()
+        except Exception:
+            log.exception("session failed", protocol=self._port.protocol.name)
+            self.give_up(Reason.GATEWAY_ERROR)
+        else:
+            self._store(taken, now)
+            self._flush()
+
+    def _go_on(self, now: float) -> None:
+        """Take what was received before, as soon as less is held."""
+        session = self._session
+        while (
+            session is not None
+            and session.waiting
+            and session.held <= limits.HELD_REPLIES_PER_CONNECTION_MAX // 2
+            and self._blocked_at is None
+            and self._transport is not None
+            and not self._transport.is_closing()
+        ):
+            self._run(session.more, now)
 
     def _store(self, taken: Taken, read_at: float) -> None:
         if taken:
@@ -297,7 +319,6 @@ class TcpConnection(asyncio.Protocol):
                 shared.stats.frame_bytes += held.size_bytes
                 shared.writer.append(entry, partial(self._settled, held, read_at))
             shared.intake.follow_pending(shared.writer.pending_bytes)
-        self._flush()
 
     def _settled(self, held: Held, read_at: float, durable: bool) -> None:
         shared = self._shared
@@ -306,11 +327,13 @@ class TcpConnection(asyncio.Protocol):
             self._why = "not stored"
             self.abort()
             return
-        self.heard_at = shared.monotonic()  # it had to wait for us
-        shared.stats.durable(self.heard_at - read_at)
-        if self._session is not None:
-            self._session.stored(held)
+        now = self.heard_at = shared.monotonic()  # it had to wait for us
+        shared.stats.durable(now - read_at)
+        session = self._session
+        if session is not None:
+            session.stored(held)
             self._flush()
+            self._go_on(now)
         if not shared.intake.open:
             shared.intake.follow_pending(shared.writer.pending_bytes)
 
@@ -335,7 +358,7 @@ class TcpConnection(asyncio.Protocol):
             return
         pause = self._blocked_at is not None or not self._shared.intake.open
         if session is not None and not pause:
-            pause = session.full or session.closing
+            pause = session.full or session.closing or session.waiting
         if pause == (self._paused_at is not None):
             return
         now = self._shared.monotonic()
