@@ -165,7 +165,7 @@ def test_a_new_identity_is_told_and_going_on_changing_it_is_not() -> None:
     assert [(entry.kind, entry.device_number) for entry, _ in taken if isinstance(entry, SessionEntry)] == [
         ("opened", "1"), ("identified", "1"), ("identified", "2"),
     ]  # fmt: skip
-    told = session.receive(b"I 3\nI 4\n" * 20, 5)
+    told = session.receive(b"I 3\nI 4\n" * 12, 5)
     assert len(told) == limits.IDENTITIES_NOTED_MAX - 2
     assert len(frames_in(session.receive(b"I 5\nF a\n", 6))) == 1
 

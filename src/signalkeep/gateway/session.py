@@ -127,6 +127,11 @@ class DeviceSession:
         )
 
     @property
+    def sated(self) -> bool:
+        """Nothing more should be read for now."""
+        return self.closing or self._waiting is not None or self.full
+
+    @property
     def partial(self) -> bool:
         """A message was begun and is not complete."""
         return self._framing.partial_bytes > 0

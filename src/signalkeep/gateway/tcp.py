@@ -358,7 +358,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             return
         pause = self._blocked_at is not None or not self._shared.intake.open
         if session is not None and not pause:
-            pause = session.full or session.closing or session.waiting
+            pause = session.sated
         if pause == (self._paused_at is not None):
             return
         now = self._shared.monotonic()

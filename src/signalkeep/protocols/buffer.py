@@ -27,6 +27,10 @@ class ReceiveBuffer:
         assert count <= self._bytes_max, "more than a message may have"
         return bytes(self._bytes[:count]) if len(self._bytes) >= count else None
 
+    def head(self, count: int) -> bytes:
+        """The first `count` bytes, or as many as there are; they stay."""
+        return bytes(self._bytes[:count])
+
     def take(self, count: int) -> bytes | None:
         """The first `count` bytes, which are gone then; None if they have not come yet."""
         taken = self.peek(count)

@@ -77,12 +77,15 @@ class TeltonikaSession:
 
     def _next(self) -> Event | None:
         """The event at the front of the buffer; None if more bytes are needed."""
-        while self._buffer.peek(1) == KEEP_ALIVE:
+        head = self._buffer.head(HEADER_BYTES)
+        while head.startswith(KEEP_ALIVE):
             self._buffer.discard(1)
-        length = self._buffer.peek(IDENTITY_LENGTH_BYTES)
-        if length is None:
+            head = self._buffer.head(HEADER_BYTES)
+        if len(head) < IDENTITY_LENGTH_BYTES:
             return None
-        return self._packet() if length == PREAMBLE[:2] else self._identity(int.from_bytes(length))
+        if head.startswith(PREAMBLE[:IDENTITY_LENGTH_BYTES]):
+            return self._packet(head)
+        return self._identity(int.from_bytes(head[:IDENTITY_LENGTH_BYTES]))
 
     def _identity(self, length: int) -> Event | None:
         if length > limits.DEVICE_NUMBER_CHARS_MAX:
@@ -97,16 +100,15 @@ class TeltonikaSession:
         self._identified = True
         return Identified(device_number.decode("ascii"), ACCEPTED, REFUSED)
 
-    def _packet(self) -> Event | None:
-        preamble = self._buffer.peek(len(PREAMBLE))
-        if preamble is None:
+    def _packet(self, header: bytes) -> Event | None:
+        preamble = header[: len(PREAMBLE)]
+        if len(preamble) < len(PREAMBLE):
             return None
         if preamble != PREAMBLE:  # an identity without a digit, or no packet
             return self._refused(Reason.UNFRAMABLE if self._identified else Reason.BAD_IDENTITY, preamble)
         if not self._identified:
             return self._refused(Reason.NO_IDENTITY, preamble)
-        header = self._buffer.peek(HEADER_BYTES)
-        if header is None:
+        if len(header) < HEADER_BYTES:
             return None
         data_bytes = int.from_bytes(header[len(PREAMBLE) :])
         if data_bytes < DATA_BYTES_MIN:
