@@ -11,9 +11,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from signalkeep import limits
-from signalkeep.errors import AlreadyRunning, SettingsError, SyncFailed
+from signalkeep.cli.main import app
+from signalkeep.errors import AlreadyRunning, CallerError, SettingsError, SyncFailed
 from signalkeep.gateway.listen import allow_descriptors, probe_ports, tcp_sockets
 from signalkeep.gateway.service import GatewayService
 from signalkeep.journal.record import FrameEntry, SessionEntry
@@ -115,6 +118,23 @@ async def test_a_stop_answers_the_datagrams_that_were_taken(tmp_path: Path) -> N
         assert await device.answer() == ANSWER
         await made.end()
         device.socket.close()
+
+
+async def test_send_speaks_udp(tmp_path: Path) -> None:
+    async with running(settings_in(tmp_path)) as made:
+        await listening(made)
+        port = str(made.ports["teltonika/udp"])
+
+        async def send(*options: str, text: str | None = None) -> Result:
+            command = ["send", *options, "--udp", "--port", port]
+            return await asyncio.to_thread(lambda: CliRunner().invoke(app, command, text))
+
+        done = await send("teltonika", text=EXAMPLE.hex() + "\n")
+        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"< {ANSWER.hex()}")
+        done = await send("teltonika", "--device", "356307042441013")
+        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "< 00050001010101")
+        assert len(made.entries()) == 2
+        assert isinstance((await send("json", "--device", "1")).exception, CallerError)
 
 
 @pytest.mark.usefixtures("often")
