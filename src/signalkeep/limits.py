@@ -50,6 +50,7 @@ UNKNOWN_BYTES_PER_DEVICE_MAX: Final = 1 * MIB
 UNKNOWN_BYTES_PER_ADDRESS_MAX: Final = 8 * MIB
 UNKNOWN_BYTES_TOTAL_MAX: Final = 64 * MIB
 REGISTRY_REFRESH_S: Final = 30.0
+REGISTRY_PAGE_DEVICES: Final = 2_000  # decoded in one go
 REGISTRY_PAUSE_S: Final = 0.5  # between two readings, however many changes are told
 
 # Journal

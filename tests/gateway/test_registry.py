@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -81,15 +81,15 @@ async def test_what_has_not_changed_is_not_decoded_again_and_many_changes_cost_f
     reads, decoded = 0, 0
     read, decode = registry.snapshot, gateway_registry.decode
 
-    async def counted_read(connection: Connection) -> str:
+    async def counted_read(connection: Connection) -> list[str]:
         nonlocal reads
         reads += 1
         return await read(connection)
 
-    def counted_decode(text: str | bytes) -> dict[str, DeviceStatus]:
+    def counted_decode(pages: Iterable[str | bytes]) -> dict[str, DeviceStatus]:
         nonlocal decoded
         decoded += 1
-        return decode(text)
+        return decode(pages)
 
     monkeypatch.setattr(registry, "snapshot", counted_read)
     monkeypatch.setattr(gateway_registry, "decode", counted_decode)
@@ -115,7 +115,7 @@ def test_a_snapshot_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
     follower = RegistryFollower(made, snapshot_of(tmp_path), nowhere)
     assert not follower.load_snapshot()
     snapshot_of(tmp_path).parent.mkdir()
-    for content in (b"", b'{"1": "act', b'{"1": "sold"}', b"[]"):
+    for content in (b"", b'{"1": "act', b'{"1": "sold"}', b"[]", b'{"1": "active"}\n{"2'):
         snapshot_of(tmp_path).write_bytes(content)
         assert not follower.load_snapshot()
     assert made.refusal("1") is Reason.REGISTRY_UNAVAILABLE
@@ -137,7 +137,7 @@ async def test_it_is_synced_before_it_takes_the_place_of_the_old_one(
 
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(Path, "replace", noted_replace)
-    RegistryFollower(policy(), snapshot_of(tmp_path), nowhere)._keep("{}")
+    RegistryFollower(policy(), snapshot_of(tmp_path), nowhere)._keep([])
     assert steps == ["sync", "replace", "sync"]
     assert [path.name for path in snapshot_of(tmp_path).parent.iterdir()] == ["registry.json"]
 

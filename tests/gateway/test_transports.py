@@ -11,8 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from signalkeep import limits
 from signalkeep.cli.main import app

@@ -1,17 +1,18 @@
 """The gateway's view of the device registry, kept on disk so that policy holds while PostgreSQL is away.
 
 It follows the database: a full read at every connect, after notifications (many in a row cost one read), and every
-half minute. What was read is one text; only if it has changed is it decoded, and written, in a thread: a large fleet
-holds nobody up. The snapshot file is synced and replaced as a whole; an unreadable one counts as none, and what a
-killed process has left half-written is removed. Losing the database never stops a gateway.
+half minute. What was read is pages of text; only if they have changed are they decoded, page by page, and written, in
+a thread: a large fleet holds nobody up. The snapshot file is synced and replaced as a whole; an unreadable one counts
+as none, and what a killed process has left half-written is removed. Losing the database never stops a gateway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import psutil
@@ -25,6 +26,8 @@ from signalkeep.store import registry
 from signalkeep.store.postgres import Connection
 from signalkeep.telemetry import get_logger
 
+PAGES: Final = msgspec.json.Decoder(dict[str, DeviceStatus])
+
 log = get_logger()
 
 
@@ -35,14 +38,17 @@ class RegistryFollower:
         self._policy = policy
         self._snapshot = snapshot
         self._connect = connect
-        self._kept: int | None = None  # hash of the text that the snapshot file holds
+        self._kept: int | None = None  # hash of the pages that the snapshot file holds
 
     def load_snapshot(self) -> bool:
         """Take what the last gateway knew; False if there is nothing to take."""
         self._remove_leftovers()
         try:
-            statuses = decode(self._snapshot.read_bytes())
+            pages = self._snapshot.read_bytes().splitlines()
+            statuses = decode(pages)
         except (OSError, msgspec.DecodeError):
+            return False
+        if not pages:  # not even an empty one
             return False
         self._policy.update(statuses)
         return True
@@ -79,24 +85,25 @@ class RegistryFollower:
             except TimeoutError:
                 pass
 
-    async def _take(self, text: str) -> None:
-        if hash(text) == self._kept:
+    async def _take(self, pages: list[str]) -> None:
+        seen = hash(tuple(pages))
+        if seen == self._kept:
             return
-        self._policy.update(await asyncio.to_thread(decode, text))
+        self._policy.update(await asyncio.to_thread(decode, pages))
         try:
-            await asyncio.to_thread(self._keep, text)
+            await asyncio.to_thread(self._keep, pages)
         except OSError as error:
             log.warning("registry snapshot not written", error=str(error))
         else:
-            self._kept = hash(text)
+            self._kept = seen
 
-    def _keep(self, text: str) -> None:
+    def _keep(self, pages: list[str]) -> None:
         """Write the snapshot file: whole and on the disk, or not at all."""
         folder = self._snapshot.parent
         folder.mkdir(parents=True, exist_ok=True)
         temporary = self._snapshot.with_name(f"{self._snapshot.name}.{os.getpid()}")
         with temporary.open("wb") as file:
-            file.write(text.encode())
+            file.write("\n".join(pages or ["{}"]).encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._snapshot)
@@ -113,6 +120,9 @@ class RegistryFollower:
                 path.unlink(missing_ok=True)
 
 
-def decode(text: str | bytes) -> dict[str, DeviceStatus]:
+def decode(pages: Iterable[str | bytes]) -> dict[str, DeviceStatus]:
     """Statuses by number. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(text, type=dict[str, DeviceStatus])
+    statuses: dict[str, DeviceStatus] = {}
+    for page in pages:
+        statuses.update(PAGES.decode(page))
+    return statuses

@@ -48,10 +48,14 @@ WHERE device_number = ANY($1::text[]) AND device_number <> '' AND status = 'unkn
 RETURNING id
 """
 
-# What a gateway has to know of every device that it must treat specially: one text, the same while nothing changes.
+# What a gateway has to know of every device that it must treat specially: pages, the same while nothing changes.
 SNAPSHOT: Final = """
-SELECT coalesce(json_object_agg(device_number, status ORDER BY device_number), '{}')::text
-FROM device WHERE status <> 'unknown'
+SELECT json_object_agg(device_number, status ORDER BY device_number)::text AS page
+FROM (
+    SELECT device_number, status, (row_number() OVER (ORDER BY device_number) - 1) / $1 AS number
+    FROM device WHERE status <> 'unknown'
+) AS known
+GROUP BY number ORDER BY number
 """
 
 # Registers a device, or changes one; empty parameters leave a column as it is.
@@ -147,13 +151,12 @@ async def log_action(connection: Connection, actor: str, action: str, subject: s
     )
 
 
-async def snapshot(connection: Connection) -> str:
-    """Number and status of every device that somebody registered or retired, as a JSON object.
+async def snapshot(connection: Connection) -> list[str]:
+    """Number and status of every device that somebody registered or retired, as JSON objects of bounded size.
 
-    One value, because rows of a large fleet would each be made into objects while nothing else runs.
+    Not as rows: those of a large fleet would each be made into objects while nothing else runs.
     """
-    text: str = await connection.fetchval(SNAPSHOT)
-    return text
+    return [row["page"] for row in await connection.fetch(SNAPSHOT, limits.REGISTRY_PAGE_DEVICES)]
 
 
 async def listen(connection: Connection, changed: Callable[[], None]) -> None:
