@@ -13,6 +13,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ MONITOR_PORT = 7465
 PASSWORD_MASK = "********"  # noqa: S105 - what is shown instead of one
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Network = IPv4Network | IPv6Network
 UnknownDevices = Literal["quarantine", "register", "refuse"]
 
 
@@ -35,23 +37,82 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TlsSettings(_Section):
+    """Ports on which devices speak TLS."""
+
+    ports: tuple[str, ...] = Field(default=(), description="protocols whose TCP port expects TLS")
+    certificate: Path | None = Field(default=None, description="PEM file: our certificate and those above it")
+    key: Path | None = Field(default=None, description="PEM file: its private key, without a password")
+    client_ca: Path | None = Field(
+        default=None, description="PEM file: who may sign certificates of devices; set, every device must have one"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> TlsSettings:
+        if self.ports and not (self.certificate and self.key):
+            raise ValueError("ports need certificate and key")
+        return self
+
+
 class GatewaySettings(_Section):
-    """How devices reach us."""
+    """How devices reach us. Limits hold for each gateway process by itself."""
 
     host: str = Field(default="0.0.0.0", description="address that device ports listen on")  # noqa: S104 - devices call from outside
     ports: dict[str, Port] = Field(
         default_factory=lambda: {"teltonika": 5027, "json": 2006},
         description="TCP port of each protocol; a protocol that is not named is not served",
     )
+    udp_ports: dict[str, Port] | None = Field(
+        default=None,
+        description="UDP port of each protocol; not set: those of `ports` that speak UDP, at the same numbers",
+    )
     processes: int = Field(
         default=1, ge=1, le=limits.GATEWAY_PROCESSES_MAX, description="gateway processes that share the ports"
     )
     connections_max: int = Field(default=limits.CONNECTIONS_MAX, ge=1, description="open connections per process")
+    connections_per_address_max: int = Field(
+        default=limits.CONNECTIONS_PER_ADDRESS_MAX, ge=1, description="of these, from one address"
+    )
     handshake_s: float = Field(default=limits.HANDSHAKE_S_MAX, gt=0, description="time to the first whole message")
+    frame_s: float = Field(
+        default=limits.MESSAGE_S_MAX, gt=0, description="time for one message once begun, and for taking an answer"
+    )
     idle_s: float = Field(default=limits.IDLE_S_MAX, gt=0, description="a connection silent for longer is closed")
-    unknown_bytes_per_device: int = Field(default=limits.UNKNOWN_BYTES_PER_DEVICE_MAX, ge=0)
-    unknown_bytes_per_address: int = Field(default=limits.UNKNOWN_BYTES_PER_ADDRESS_MAX, ge=0)
-    unknown_bytes_total: int = Field(default=limits.UNKNOWN_BYTES_TOTAL_MAX, ge=0)
+    frame_bytes_max: int = Field(
+        default=limits.FRAME_BYTES_MAX, ge=1, le=limits.FRAME_BYTES_MAX, description="a longer message is refused"
+    )
+    unknown_bytes_per_device: int = Field(
+        default=limits.UNKNOWN_BYTES_PER_DEVICE_MAX, ge=0, description="what a device nobody registered may leave here"
+    )
+    unknown_bytes_per_address: int = Field(
+        default=limits.UNKNOWN_BYTES_PER_ADDRESS_MAX, ge=0, description="and all such devices of one address"
+    )
+    unknown_bytes_total: int = Field(
+        default=limits.UNKNOWN_BYTES_TOTAL_MAX, ge=0, description="and all of them together, per process"
+    )
+    proxy_protocol: tuple[str, ...] = Field(
+        default=(), description="protocols whose TCP port is behind a load balancer that sends PROXY protocol 2"
+    )
+    proxy_from: tuple[Network, ...] = Field(
+        default=(), description="addresses or networks of such load balancers; nobody else is heard there"
+    )
+    tls: TlsSettings = TlsSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GatewaySettings:
+        if self.proxy_protocol and not self.proxy_from:
+            raise ValueError("proxy_protocol needs proxy_from: who may say where a connection comes from")
+        for name, protocols in (("proxy_protocol", self.proxy_protocol), ("tls.ports", self.tls.ports)):
+            for protocol in protocols:
+                if protocol not in self.ports:
+                    raise ValueError(f"{name} names {protocol}, which has no TCP port in gateway.ports")
+        return self
+
+    def served_udp(self) -> dict[str, int]:
+        """UDP ports by protocol."""
+        if self.udp_ports is not None:
+            return self.udp_ports
+        return {name: port for name, port in self.ports.items() if name in _speaking_udp()}
 
 
 class JournalSettings(_Section):
@@ -285,15 +346,24 @@ class _Explicit(Settings):
 def _unknown_protocols(merged: Mapping[str, Any], from_env: Mapping[str, Any], file: Path | None) -> list[str]:
     from signalkeep.protocols.registry import PROTOCOLS
 
-    ports = merged["gateway"]["ports"] if _holds(merged, ("gateway", "ports")) else None
-    if not isinstance(ports, Mapping):
-        return []  # if it is given at all, its type is the fault
-    return [
-        f"{_place(('gateway', 'ports', name), from_env, file)}: gateway.ports.{name}: no such protocol; "
-        f"there are {', '.join(sorted(PROTOCOLS))}"
-        for name in ports
-        if name not in PROTOCOLS
-    ]
+    faults = []
+    for setting, known in (("ports", sorted(PROTOCOLS)), ("udp_ports", _speaking_udp())):
+        given = merged["gateway"][setting] if _holds(merged, ("gateway", setting)) else None
+        if not isinstance(given, Mapping):
+            continue  # if it is given at all, its type is the fault
+        faults += [
+            f"{_place(('gateway', setting, name), from_env, file)}: gateway.{setting}.{name}: no such protocol"
+            f"{' over UDP' if setting == 'udp_ports' else ''}; there are {', '.join(known)}"
+            for name in given
+            if name not in known
+        ]
+    return faults
+
+
+def _speaking_udp() -> list[str]:
+    from signalkeep.protocols.registry import PROTOCOLS
+
+    return sorted(name for name, protocol in PROTOCOLS.items() if "udp" in protocol.transports)
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

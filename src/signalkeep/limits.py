@@ -25,15 +25,33 @@ JSON_NESTING_MAX: Final = 32  # braces and brackets within each other in one eve
 # Gateway
 GATEWAY_PROCESSES_MAX: Final = 16
 CONNECTIONS_MAX: Final = 20_000
+CONNECTIONS_PER_ADDRESS_MAX: Final = 1_000  # carriers put many devices behind one address
 HANDSHAKE_S_MAX: Final = 30.0
+MESSAGE_S_MAX: Final = 60.0
 IDLE_S_MAX: Final = 900.0
-HELD_REPLIES_PER_CONNECTION_MAX: Final = 64
+READ_BYTES_MAX: Final = 8 * KIB  # from one connection, then others get their turn
+HELD_REPLIES_PER_CONNECTION_MAX: Final = 32
 HELD_BYTES_PER_CONNECTION_MAX: Final = 256 * KIB
+UNREAD_BYTES_PER_CONNECTION_MAX: Final = 16 * KIB  # answers that a device does not take: above it it is not read
+SEND_BUFFER_BYTES: Final = 64 * KIB  # the kernel's, per connection: answers are short
+LISTEN_BACKLOG: Final = 1024
+KEEPALIVE_IDLE_S: Final = 60  # of TCP: how fast a connection is missed whose other end is gone
+KEEPALIVE_INTERVAL_S: Final = 20
+KEEPALIVE_PROBES: Final = 4
+IDENTITIES_NOTED_MAX: Final = 16  # session entries of one connection that goes on changing its identity
+PROXY_HEADER_BYTES_MAX: Final = 4 * KIB
+DATAGRAMS_PER_WAKE_UP_MAX: Final = 64  # then others get their turn
+DATAGRAM_RECEIVE_BUFFER_BYTES: Final = 4 * MIB  # the kernel's, per port
+DATAGRAMS_HELD_MAX: Final = 20_000
+DATAGRAMS_HELD_PER_ADDRESS_MAX: Final = 1_000
+DESCRIPTORS_SPARE: Final = 256  # beside connections: journal, database, listening sockets
 STOP_GRACE_S: Final = 10.0
 UNKNOWN_BYTES_PER_DEVICE_MAX: Final = 1 * MIB
 UNKNOWN_BYTES_PER_ADDRESS_MAX: Final = 8 * MIB
 UNKNOWN_BYTES_TOTAL_MAX: Final = 64 * MIB
 REGISTRY_REFRESH_S: Final = 30.0
+REGISTRY_PAGE_DEVICES: Final = 2_000  # decoded in one go
+REGISTRY_PAUSE_S: Final = 0.5  # between two readings, however many changes are told
 
 # Journal
 JOURNAL_BLOCK_BYTES: Final = 4096  # batches start on these, so no write touches a block that holds acknowledged data
@@ -120,6 +138,9 @@ assert FRAME_BYTES_MAX < BATCH_BYTES_MAX <= JOURNAL_PENDING_BYTES_MAX
 assert SEGMENT_BYTES % JOURNAL_BLOCK_BYTES == 0 == SEGMENT_BYTES_MIN % JOURNAL_BLOCK_BYTES
 assert JOURNAL_KEEP_BYTES <= JOURNAL_CAP_BYTES
 assert FRAME_BYTES_MAX <= UNKNOWN_BYTES_PER_DEVICE_MAX <= UNKNOWN_BYTES_PER_ADDRESS_MAX <= UNKNOWN_BYTES_TOTAL_MAX
+assert CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX
+assert DATAGRAMS_HELD_PER_ADDRESS_MAX <= DATAGRAMS_HELD_MAX
+assert HANDSHAKE_S_MAX <= MESSAGE_S_MAX < IDLE_S_MAX
 assert GATEWAY_PROCESSES_MAX < DRIVERS_MAX  # living journals leave room for those of gateways that died
 assert RETRY_S_MIN < RETRY_S_MAX < CURSOR_REREAD_S
 assert HEARTBEAT_S * 3 <= HUNG_S

@@ -34,7 +34,11 @@ class Reason(StrEnum):
     REGISTRY_UNAVAILABLE = "registry_unavailable"
     RETIRED_DEVICE = "retired_device"
     CONNECTION_LIMIT = "connection_limit"
+    ADDRESS_LIMIT = "address_limit"
     TIME_OUT = "time_out"
+    UNREAD_ANSWERS = "unread_answers"
+    TLS_FAILED = "tls_failed"
+    PROXY_HEADER = "proxy_header"
     GATEWAY_ERROR = "gateway_error"
     # quarantined: journalled, acknowledged, kept with its raw bytes
     UNKNOWN_DEVICE = "unknown_device"

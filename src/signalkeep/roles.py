@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,13 +99,6 @@ def stop_on_signals(stop: asyncio.Event, parent_fd: int | None) -> None:
             stop_for("the supervisor has ended")
 
         loop.add_reader(parent_fd, parent_gone)
-
-
-def raise_file_limit() -> None:
-    """Let this process open as many files as the system allows it: each connection of a device is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # macOS says "unlimited" and does not mean it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def prepare_directories(settings: Settings) -> None:

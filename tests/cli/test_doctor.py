@@ -23,7 +23,6 @@ from signalkeep.cli.doctor import doctor, examine
 from signalkeep.cli.doctor_database import Server
 from signalkeep.cli.doctor_disk import Check, Mount, SyncTest
 from signalkeep.config import Settings
-from signalkeep.errors import EnvironmentFault
 from signalkeep.roles import RoleFile
 from signalkeep.store.schema import HEAD
 from tests.servers import PostgresServer, free_port, run_sync
@@ -319,13 +318,16 @@ def test_a_port_of_somebody_else_and_one_of_ours(tmp_path: Path, taken: int) -> 
     assert list(module.check_ports(off)) == []
 
 
-def test_a_udp_port_of_somebody_else() -> None:
+def test_a_udp_port_of_somebody_else_and_one_of_ours(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
-        with pytest.raises(EnvironmentFault, match=f"UDP port {port}"):
-            module.probe_udp("127.0.0.1", port)
-    module.probe_udp("127.0.0.1", 0)
+        gateway = {"host": "127.0.0.1", "ports": {"teltonika": 0}, "udp_ports": {"teltonika": port}}
+        settings = settings_of(tmp_path, gateway=gateway, monitor={"enabled": False})
+        check = list(module.check_ports(settings))[1]
+        assert (check.result, str(port) in check.check) == ("fail", True)
+        RoleFile(settings.run_root, "gateway", 0).ready(ports={"teltonika/udp": port})
+        assert list(module.check_ports(settings))[1].result == "ok"
 
 
 @pytest.mark.servers

@@ -207,6 +207,33 @@ def test_any_bytes_give_the_same_events_however_they_are_cut(name: str, data: st
 
 
 @every_protocol
+def test_a_session_says_how_much_of_a_message_has_come(name: str) -> None:
+    """Between messages nothing; within one all of it that has come, so that a deadline and a bound can be kept."""
+    for stream in conversations(name):
+        session, begun = PROTOCOLS[name].session(), 0
+        assert session.partial_bytes == 0
+        for piece in singly(stream):
+            events, before = list(session.feed(piece)), session.partial_bytes
+            assert session.partial_bytes in (0, begun + 1) or events
+            begun = before
+        list(session.end())
+        assert session.partial_bytes == 0
+
+
+@every_encoder
+def test_between_packets_nothing_is_partial(name: str) -> None:
+    encoder = ENCODERS[name]
+    session = PROTOCOLS[name].session()
+    login, packet = encoder.encode_login(DEVICE_NUMBER), encoder.encode_frame(DEVICE_NUMBER, drive_of(name, 1))
+    list(session.feed(login + packet))
+    assert session.partial_bytes == 0
+    list(session.feed(packet[: len(packet) // 2]))
+    assert session.partial_bytes == len(packet) // 2
+    list(session.feed(packet[len(packet) // 2 :] + packet[:7]))
+    assert session.partial_bytes == 7
+
+
+@every_protocol
 @untimed
 @given(data=st.data(), rest=st.binary(max_size=64))
 def test_nothing_comes_after_the_end_of_the_stream(name: str, data: st.DataObject, rest: bytes) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
+from signalkeep.config import GatewaySettings
 from signalkeep.gateway.intake import Intake, Shut
 from signalkeep.gateway.policy import Caps, Policy
-from signalkeep.gateway.tcp import Shared, TcpConnection
-from signalkeep.journal.record import Entry, FrameEntry
+from signalkeep.gateway.shared import Shared
+from signalkeep.gateway.tcp import Port, TcpConnection
+from signalkeep.journal.record import Entry, FrameEntry, SessionEntry
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import Reason
 from tests.gateway.devices import cut, silent
@@ -27,9 +29,14 @@ class HandJournal:
 
     def __init__(self) -> None:
         self.waiting: list[tuple[FrameEntry, Callable[[bool], None]]] = []
+        self.sessions: list[SessionEntry] = []
         self.pending_bytes = 0
 
     def append(self, entry: Entry, on_done: Callable[[bool], None] | None = None) -> None:
+        if isinstance(entry, SessionEntry):
+            assert on_done is None, "nobody waits for them"
+            self.sessions.append(entry)
+            return
         assert isinstance(entry, FrameEntry)
         assert on_done is not None
         self.waiting.append((entry, on_done))
@@ -43,14 +50,14 @@ class HandJournal:
 
 
 class Gateway:
-    def __init__(self, connections_max: int) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.journal = HandJournal()
         self.shared = Shared(
             writer=cast(JournalWriter, self.journal),
             intake=Intake(),
             policy=Policy("quarantine", ROOMY),
             clock=SystemClock(),
-            connections_max=connections_max,
+            settings=GatewaySettings(**settings),
         )
         self.port = 0
 
@@ -62,9 +69,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(connections_max: int = 100) -> AsyncIterator[Gateway]:
-    made = Gateway(connections_max)
-    server = await asyncio.get_running_loop().create_server(lambda: TcpConnection(made.shared, TOY), "127.0.0.1", 0)
+async def gateway(**settings: Any) -> AsyncIterator[Gateway]:
+    made = Gateway(**settings)
+    server = await asyncio.get_running_loop().create_server(Port(made.shared, TOY).connection, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
@@ -226,6 +233,9 @@ class Line(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return False
 
@@ -235,7 +245,7 @@ class Line(asyncio.Transport):
 
 async def test_a_device_that_does_not_take_its_answers_is_not_read() -> None:
     async with gateway() as made:
-        line, connection = Line(), TcpConnection(made.shared, TOY)
+        line, connection = Line(), TcpConnection(Port(made.shared, TOY))
         connection.connection_made(line)
         assert line.reading
         connection.pause_writing()
@@ -243,3 +253,16 @@ async def test_a_device_that_does_not_take_its_answers_is_not_read() -> None:
         connection.resume_writing()
         assert line.reading
         connection.connection_lost(None)
+
+
+async def test_many_answers_that_promise_nothing_do_not_stop_a_connection() -> None:
+    """They fill what may be held, and leave at once: nothing of the journal's would ever set it going again."""
+    async with gateway() as made:
+        reader, writer = await made.connect()
+        writer.write(b"I 1\n" + b"H\n" * 5000 + b"F a\n")
+        assert await reader.readexactly(6) == b"hello;"
+        assert await reader.readexactly(5 * 5000) == b"beat;" * 5000
+        await made.has(1)
+        made.journal.sync()
+        assert await reader.readexactly(4) == b"A a;"
+        writer.close()

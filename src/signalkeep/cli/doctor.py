@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import resource
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -166,20 +165,19 @@ def check_open_files(settings: Settings, allowed: int) -> Check:
 
 
 def check_ports(settings: Settings) -> Iterator[Check]:
-    from signalkeep.gateway.service import probe_ports
+    from signalkeep.gateway.listen import UDP_SUFFIX, probe_ports
     from signalkeep.monitor.server import probe_port
 
     states = running_roles(settings.run_root)
-    held = {port: state for state in states for port in state.ports.values()}
+    held = {(name.endswith(UDP_SUFFIX), port): state for state in states for name, port in state.ports.items()}
     host = settings.gateway.host
     for name, port in settings.gateway.ports.items():
-        yield _port(f"port {port} ({name})", held.get(port), partial(probe_ports, host, {name: port}))
-    gateway = next((state for state in states if state.role == "gateway"), None)
-    for name, port in udp_ports(settings).items():
-        yield _port(f"UDP port {port} ({name})", gateway, partial(probe_udp, host, port))
+        yield _port(f"port {port} ({name})", held.get((False, port)), partial(probe_ports, host, {name: port}))
+    for name, port in settings.gateway.served_udp().items():
+        yield _port(f"UDP port {port} ({name})", held.get((True, port)), partial(probe_ports, host, {}, {name: port}))
     if settings.monitor.enabled:
         port = settings.monitor.port
-        yield _port(f"port {port} (monitor)", held.get(port), partial(probe_port, settings.monitor.host, port))
+        yield _port(f"port {port} (monitor)", held.get((False, port)), partial(probe_port, settings.monitor.host, port))
 
 
 def _port(what: str, holder: RoleState | None, probe: Callable[[], None]) -> Check:
@@ -190,25 +188,6 @@ def _port(what: str, holder: RoleState | None, probe: Callable[[], None]) -> Che
     except EnvironmentFault as fault:
         return Check(what, "fail", fault.message, fault.hint)
     return Check(what, "ok", "free")
-
-
-def udp_ports(settings: Settings) -> dict[str, int]:
-    """UDP ports by protocol, of a gateway that serves such."""
-    served: Callable[[], dict[str, int]] = getattr(settings.gateway, "served_udp", dict)
-    return served()
-
-
-def probe_udp(host: str, port: int) -> None:
-    """Raise EnvironmentFault if the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{host} UDP port {port} cannot be had: {error.strerror or error}",
-                hint="Stop the program that has it, or choose another in the settings.",
-            ) from error
 
 
 def check_backup(settings: Settings, clock: Clock) -> Check:

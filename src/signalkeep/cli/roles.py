@@ -15,7 +15,7 @@ from signalkeep import __version__, config, telemetry
 from signalkeep.cli.common import ConfigOption, DataOption, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
-from signalkeep.roles import RoleFile, prepare_directories, raise_file_limit, stop_on_signals
+from signalkeep.roles import RoleFile, prepare_directories, stop_on_signals
 from signalkeep.vitals import Heart, Report
 
 ParentOption: TypeAlias = Annotated[int | None, typer.Option("--parent-fd", hidden=True)]
@@ -35,14 +35,14 @@ def gateway(
     parent_fd: ParentOption = None,
 ) -> None:
     """Listen to devices: journal what they send and acknowledge it when it is durable."""
+    from signalkeep.gateway.listen import probe_ports
     from signalkeep.gateway.report import report
-    from signalkeep.gateway.service import GatewayService, probe_ports
+    from signalkeep.gateway.service import GatewayService
     from signalkeep.journal.files import LocalFileSystem
 
     settings = _prepare(data, config_file, "gateway")
-    raise_file_limit()
     if not share_ports:
-        probe_ports(settings.gateway.host, settings.gateway.ports)
+        probe_ports(settings.gateway.host, settings.gateway.ports, settings.gateway.served_udp())
 
     async def body() -> None:
         stop = asyncio.Event()

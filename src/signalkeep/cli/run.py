@@ -36,7 +36,8 @@ def run(
     ] = False,
 ) -> None:
     """Start the whole core: gateway, ingest, monitor, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
-    from signalkeep.gateway.service import probe_ports
+    from signalkeep.gateway.listen import probe_ports
+    from signalkeep.gateway.tls import TlsSource
     from signalkeep.monitor.server import probe_port
 
     if demo and data is None:
@@ -44,13 +45,15 @@ def run(
         data = usual.with_name(usual.name + "-demo")
     settings = config.load(data, config_file)
     telemetry.configure(settings.log, "supervisor")
+    if settings.gateway.tls.ports:
+        TlsSource(settings.gateway.tls)  # a gateway that cannot use it would be started again and again
     prepare_directories(settings)
     roles = _roles(settings, config_file, demo=demo)
 
     manager = ServiceManager(os.environ)
 
     def probe() -> None:
-        probe_ports(settings.gateway.host, settings.gateway.ports)
+        probe_ports(settings.gateway.host, settings.gateway.ports, settings.gateway.served_udp())
         if settings.monitor.enabled:
             probe_port(settings.monitor.host, settings.monitor.port)
 
@@ -85,7 +88,9 @@ def _say(text: str) -> None:
 def banner(settings: Settings, waiting: list[str], *, demo: bool) -> str:
     """What a person wants to know first; plain lines, so that commands can be copied whole."""
     option = config.data_option(settings)
-    ports = ", ".join(f"{name} {port}" for name, port in settings.gateway.ports.items())
+    served = [f"{name} {port}" for name, port in settings.gateway.ports.items()]
+    served += [f"{name} {port}/udp" for name, port in settings.gateway.served_udp().items()]
+    ports = ", ".join(served)
     lines = [
         f"[bold green]signalkeep {__version__} runs[/bold green]",
         f"  devices    {settings.gateway.host}: {ports}",

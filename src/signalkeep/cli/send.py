@@ -1,9 +1,9 @@
 """`send`: give a gateway messages by hand and see its answers. For trying a device's messages out.
 
 One message a line, from a file or standard input: hexadecimal, or text for protocols that are text. All go
-over one connection; a blank line begins a new one. Each answer is waited for, and said to be missing when
-none comes in time: some protocols never answer. Exit code 1 if the connection was refused or closed.
-Bounded: line length, answer, waits.
+over one connection, and a blank line begins a new one; or each goes as a datagram. Each answer is waited for, and
+said to be missing when none comes in time: some protocols never answer. Exit code 1 if the connection was refused
+or closed. Bounded: line length, answer, waits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from signalkeep import limits
 from signalkeep.cli.common import complete_protocol, err, out
 from signalkeep.clock import SystemClock
 from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.protocols.contract import DatagramEncoder, DatagramProtocol
 from signalkeep.protocols.registry import ENCODERS, get
 from signalkeep.simulate.drive import EVENT_CODES, Drive
 
@@ -42,27 +43,30 @@ def send(
     device: Annotated[
         str | None, typer.Option("--device", help="read nothing: send one made-up record of this device")
     ] = None,
+    udp: Annotated[bool, typer.Option("--udp", help="send each line as a datagram")] = False,
     wait: Annotated[float, typer.Option("--wait", min=0.01, max=600, help="seconds to wait for an answer")] = 5.0,
 ) -> None:
     """Send messages to a gateway and print its answers."""
     spoken = get(protocol)
+    if udp and not isinstance(spoken, DatagramProtocol):
+        raise CallerError(f"{protocol} is not spoken over UDP", hint="Leave --udp out.")
     as_text = spoken.text if text is None else text
     address = (host, spoken.default_port if port is None else port)
     if device is not None:
-        _converse(made_up(protocol, device), address, wait_s=wait, as_text=as_text)
+        _converse(made_up(protocol, device, udp=udp), address, wait_s=wait, as_text=as_text, udp=udp)
     elif str(file) == "-":
-        _converse(_messages(sys.stdin.buffer, as_text=as_text), address, wait_s=wait, as_text=as_text)
+        _converse(_messages(sys.stdin.buffer, as_text=as_text), address, wait_s=wait, as_text=as_text, udp=udp)
     else:
         try:
             opened = file.open("rb")
         except OSError as error:
             raise CallerError(f"{file}: {error.strerror}") from error
         with opened:
-            _converse(_messages(opened, as_text=as_text), address, wait_s=wait, as_text=as_text)
+            _converse(_messages(opened, as_text=as_text), address, wait_s=wait, as_text=as_text, udp=udp)
 
 
-def made_up(protocol: str, device_number: str) -> list[bytes]:
-    """The login, if the protocol has one, and a packet with one record of a vehicle that drives now."""
+def made_up(protocol: str, device_number: str, *, udp: bool = False) -> list[bytes]:
+    """The login, if the protocol has one, and a packet with one record of a vehicle that drives now; or a datagram."""
     if protocol not in EVENT_CODES:
         known = ", ".join(EVENT_CODES)
         raise CallerError(f"{protocol}: nothing to write this protocol with", hint=f"--device works for {known}.")
@@ -72,6 +76,9 @@ def made_up(protocol: str, device_number: str) -> list[bytes]:
     drive = Drive(source, now - timedelta(seconds=60), EVENT_CODES[protocol])
     signal = drive.step(now)
     encoder = ENCODERS[protocol]
+    if udp:
+        assert isinstance(encoder, DatagramEncoder)
+        return [encoder.encode_datagram(device_number, [signal], 1)]
     messages = [encoder.encode_login(device_number), encoder.encode_frame(device_number, [signal])]
     return [message for message in messages if message]
 
@@ -96,7 +103,7 @@ def _messages(lines: BinaryIO, *, as_text: bool) -> Iterator[bytes]:
                 ) from error
 
 
-def _converse(messages: Iterable[bytes], address: tuple[str, int], *, wait_s: float, as_text: bool) -> None:
+def _converse(messages: Iterable[bytes], address: tuple[str, int], *, wait_s: float, as_text: bool, udp: bool) -> None:
     """Send each message, print its answer. Exit code 1 as soon as the connection is refused or closed."""
     connection: socket.socket | None = None
     try:
@@ -107,7 +114,7 @@ def _converse(messages: Iterable[bytes], address: tuple[str, int], *, wait_s: fl
                 connection = None
                 continue
             if connection is None:
-                connection = _connect(address, wait_s)
+                connection = _connect(address, wait_s, udp=udp)
             out.print(f"> {_shown(message, as_text=as_text)}", markup=False)
             _send_and_print(connection, message, wait_s=wait_s, as_text=as_text)
     finally:
@@ -115,8 +122,13 @@ def _converse(messages: Iterable[bytes], address: tuple[str, int], *, wait_s: fl
             connection.close()
 
 
-def _connect(address: tuple[str, int], wait_s: float) -> socket.socket:
+def _connect(address: tuple[str, int], wait_s: float, *, udp: bool) -> socket.socket:
     try:
+        if udp:
+            family, kind, number, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+            datagrams = socket.socket(family, kind, number)
+            datagrams.connect(found)  # answers are heard from there only
+            return datagrams
         return socket.create_connection(address, timeout=wait_s)
     except OSError as error:
         raise EnvironmentFault(

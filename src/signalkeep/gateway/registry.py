@@ -1,17 +1,21 @@
 """The gateway's view of the device registry, kept on disk so that policy holds while PostgreSQL is away.
 
-It follows the database: a full read at every connect, at every notification, and every half minute. The snapshot file
-is replaced as a whole; an unreadable one counts as none. Losing the database never stops a gateway.
+It follows the database: a full read at every connect, after notifications (many in a row cost one read), and every
+half minute. What was read is pages of text; only if they have changed are they decoded, page by page, and written, in
+a thread: a large fleet holds nobody up. The snapshot file is synced and replaced as a whole; an unreadable one counts
+as none, and what a killed process has left half-written is removed. Losing the database never stops a gateway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import psutil
 
 from signalkeep import limits
 from signalkeep.errors import SignalkeepError
@@ -21,6 +25,8 @@ from signalkeep.retry import Backoff
 from signalkeep.store import registry
 from signalkeep.store.postgres import Connection
 from signalkeep.telemetry import get_logger
+
+PAGES: Final = msgspec.json.Decoder(dict[str, DeviceStatus])
 
 log = get_logger()
 
@@ -32,13 +38,17 @@ class RegistryFollower:
         self._policy = policy
         self._snapshot = snapshot
         self._connect = connect
-        self._seen: dict[str, DeviceStatus] | None = None
+        self._kept: int | None = None  # hash of the pages that the snapshot file holds
 
     def load_snapshot(self) -> bool:
         """Take what the last gateway knew; False if there is nothing to take."""
+        self._remove_leftovers()
         try:
-            statuses = msgspec.json.decode(self._snapshot.read_bytes(), type=dict[str, DeviceStatus])
+            pages = self._snapshot.read_bytes().splitlines()
+            statuses = decode(pages)
         except (OSError, msgspec.DecodeError):
+            return False
+        if not pages:  # not even an empty one
             return False
         self._policy.update(statuses)
         return True
@@ -64,25 +74,55 @@ class RegistryFollower:
         await registry.listen(connection, changed.set)
         while True:
             changed.clear()
-            self._take(await registry.snapshot(connection))
+            await self._take(await registry.snapshot(connection))
             if backoff.was_worth_a_word:
                 log.info("registry is reachable again")
             backoff.reset()
+            await asyncio.sleep(limits.REGISTRY_PAUSE_S)
             try:
                 async with asyncio.timeout(limits.REGISTRY_REFRESH_S):
                     await changed.wait()
             except TimeoutError:
                 pass
 
-    def _take(self, statuses: dict[str, DeviceStatus]) -> None:
-        if statuses == self._seen:
+    async def _take(self, pages: list[str]) -> None:
+        seen = hash(tuple(pages))
+        if seen == self._kept:
             return
-        self._seen = statuses
-        self._policy.update(statuses)
-        temporary = self._snapshot.with_name(f"{self._snapshot.name}.{os.getpid()}")
+        self._policy.update(await asyncio.to_thread(decode, pages))
         try:
-            self._snapshot.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.json.encode(statuses))
-            temporary.replace(self._snapshot)
+            await asyncio.to_thread(self._keep, pages)
         except OSError as error:
             log.warning("registry snapshot not written", error=str(error))
+        else:
+            self._kept = seen
+
+    def _keep(self, pages: list[str]) -> None:
+        """Write the snapshot file: whole and on the disk, or not at all."""
+        folder = self._snapshot.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._snapshot.with_name(f"{self._snapshot.name}.{os.getpid()}")
+        with temporary.open("wb") as file:
+            file.write("\n".join(pages or ["{}"]).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._snapshot)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        for path in self._snapshot.parent.glob(f"{self._snapshot.name}.*"):
+            pid = path.suffix.removeprefix(".")
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                path.unlink(missing_ok=True)
+
+
+def decode(pages: Iterable[str | bytes]) -> dict[str, DeviceStatus]:
+    """Statuses by number. Raises msgspec.DecodeError."""
+    statuses: dict[str, DeviceStatus] = {}
+    for page in pages:
+        statuses.update(PAGES.decode(page))
+    return statuses

@@ -7,24 +7,26 @@ ends the process at once and without a word to any device; the supervisor starts
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
-from signalkeep.errors import AlreadyRunning, EnvironmentFault, SyncFailed
+from signalkeep.errors import SyncFailed
 from signalkeep.gateway.intake import Intake, Shut
+from signalkeep.gateway.listen import UDP_SUFFIX, allow_descriptors, tcp_sockets, udp_sockets
 from signalkeep.gateway.policy import Caps, Policy
 from signalkeep.gateway.registry import RegistryFollower
+from signalkeep.gateway.shared import Shared
 from signalkeep.gateway.stats import GatewayStats
-from signalkeep.gateway.tcp import Shared, TcpConnection
+from signalkeep.gateway.tcp import Port
+from signalkeep.gateway.tls import TlsSource
+from signalkeep.gateway.udp import UdpPort
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import find_journals, segments
 from signalkeep.journal.record import TallyEntry
 from signalkeep.journal.writer import JournalWriter
-from signalkeep.model import Reason
-from signalkeep.protocols.contract import TrackerProtocol
+from signalkeep.protocols.contract import DatagramProtocol
 from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store.postgres import Connection, dsn_of
 from signalkeep.store.schema import connect_migrated
@@ -42,6 +44,7 @@ class GatewayService:
         self._clock = clock
         self._stop = stop
         gateway = settings.gateway
+        self._tls = TlsSource(gateway.tls) if gateway.tls.ports else None
         self._policy = Policy(
             settings.unknown_devices,
             Caps(
@@ -50,23 +53,24 @@ class GatewayService:
                 gateway.unknown_bytes_total,
             ),
         )
-        self._intake = Intake(on_change=_log_intake)
+        self.intake = Intake(on_change=_log_intake)
         self.writer = JournalWriter.create(
             fs, settings.journal_root, clock=clock, segment_bytes=settings.journal.segment_bytes
         )
         self._shared = Shared(
             writer=self.writer,
-            intake=self._intake,
+            intake=self.intake,
             policy=self._policy,
             clock=clock,
-            connections_max=gateway.connections_max,
+            settings=gateway,
         )
         self._servers: list[asyncio.Server] = []
-        self.stats = GatewayStats()
+        self._udp_ports: list[UdpPort] = []
 
     @property
-    def intake(self) -> Intake:
-        return self._intake
+    def stats(self) -> GatewayStats:
+        """Counts since the start."""
+        return self._shared.stats
 
     @property
     def connections_open(self) -> int:
@@ -74,11 +78,12 @@ class GatewayService:
 
     @property
     def held(self) -> int:
-        """Replies that wait for the journal, over all connections."""
-        return sum(connection.held for connection in self._shared.connections)
+        """Frames that wait for the disk."""
+        return self._shared.held
 
     async def run(self, on_ready: Callable[[dict[str, int]], None]) -> None:
         """Serve until told to stop. `on_ready` gets the ports once devices can connect."""
+        allow_descriptors(self._settings.gateway.connections_max)
         follower = RegistryFollower(self._policy, self._settings.run_root / "registry.json", self._connect)
         follower.load_snapshot()
         journal = asyncio.create_task(self.writer.run(), name="journal")
@@ -101,30 +106,48 @@ class GatewayService:
         finally:
             for server in self._servers:
                 server.close()
+            for udp_port in self._udp_ports:
+                udp_port.close()
             for task in [stop, *helpers]:
                 task.cancel()
             if not journal.done():
                 journal.cancel()
 
     async def _listen(self) -> dict[str, int]:
+        """The ports in use: by protocol, those for datagrams as `name/udp`."""
         loop = asyncio.get_running_loop()
-        ports = {}
-        host = self._settings.gateway.host
-        for name, port in self._settings.gateway.ports.items():
-            try:
-                server = await loop.create_server(_factory(self._shared, PROTOCOLS[name]), host, port, reuse_port=True)
-            except OSError as error:
-                raise port_error(name, host, port, error) from error
-            self._servers.append(server)
-            ports[name] = server.sockets[0].getsockname()[1]
+        gateway, ports = self._settings.gateway, {}
+        for name, number in gateway.ports.items():
+            port = Port(
+                self._shared,
+                PROTOCOLS[name],
+                self._tls if name in gateway.tls.ports else None,
+                gateway.proxy_from if name in gateway.proxy_protocol else (),
+            )
+            for sock in tcp_sockets(name, gateway.host, number):
+                self._servers.append(
+                    await loop.create_server(port.connection, sock=sock, backlog=limits.LISTEN_BACKLOG)
+                )
+                ports[name] = sock.getsockname()[1]
+        for name, number in gateway.served_udp().items():
+            protocol = PROTOCOLS[name]
+            assert isinstance(protocol, DatagramProtocol)
+            for sock in udp_sockets(name, gateway.host, number):
+                udp_port = UdpPort(self._shared, protocol, sock)
+                self._udp_ports.append(udp_port)
+                ports[name + UDP_SUFFIX] = udp_port.port
+                udp_port.start()
         return ports
 
     async def _finish(self, journal: asyncio.Task[None]) -> None:
         """Stop reading, let everything appended become durable and be answered, then close."""
         for server in self._servers:
             server.close()
-        self._intake.set(Shut.STOPPING, True)
+        self.intake.set(Shut.STOPPING, True)
+        for udp_port in self._udp_ports:
+            udp_port.stop()
         for connection in list(self._shared.connections):
+            connection.note_end("gateway stopped")
             connection.close_when_answered()
         self._tally()
         async with asyncio.timeout(limits.STOP_GRACE_S):
@@ -142,9 +165,11 @@ class GatewayService:
             await asyncio.sleep(limits.TALLY_INTERVAL_S)
             self._tally()
             self._check_disk()
-            self._intake.follow_pending(self.writer.pending_bytes)
-            if self._intake.open:
+            self.intake.follow_pending(self.writer.pending_bytes)
+            if self.intake.open:
                 self._close_overdue()
+            if self._tls is not None:
+                self._tls.refresh()
 
     def _tally(self) -> None:
         if self._shared.refusals:
@@ -160,7 +185,7 @@ class GatewayService:
     def _check_disk(self) -> None:
         root, journal = self._settings.journal_root, self._settings.journal
         used = sum(size for directory in find_journals(self._fs, root) for _, _, size in segments(self._fs, directory))
-        self._intake.follow_disk(
+        self.intake.follow_disk(
             used_bytes=used,
             cap_bytes=journal.cap_bytes,
             free_bytes=self._fs.free_bytes(root),
@@ -169,47 +194,15 @@ class GatewayService:
 
     def _close_overdue(self) -> None:
         now = self._clock.monotonic()
-        gateway = self._settings.gateway
         for connection in list(self._shared.connections):
-            late = not connection.greeted and now - connection.opened_at > gateway.handshake_s
-            if not connection.held and (late or now - connection.heard_at > gateway.idle_s):
-                connection.give_up(Reason.TIME_OUT)
+            reason = connection.overdue(now)
+            if reason is not None:
+                connection.give_up(reason)
 
     async def _connect(self) -> Connection:
         return await connect_migrated(
             dsn_of(self._settings), application="signalkeep gateway", settings=self._settings.database
         )
-
-
-def probe_ports(host: str, ports: dict[str, int]) -> None:
-    """Raise AlreadyRunning if a port is taken. With SO_REUSEPORT a second gateway would share it without a word."""
-    for name, port in ports.items():
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise port_error(name, host, port, error) from error
-
-
-def port_error(name: str, host: str, port: int, error: OSError) -> EnvironmentFault:
-    """What to tell a person about a port that cannot be had."""
-    place = f"{host} port {port} ({name})"
-    setting = (
-        f"set another with SIGNALKEEP_GATEWAY__PORTS='{{\"{name}\": NUMBER}}' or gateway.ports in the settings file"
-    )
-    if isinstance(error, PermissionError):
-        return EnvironmentFault(f"not allowed to listen on {place}", hint=f"Use a port above 1023: {setting}.")
-    if "in use" in str(error).lower():
-        return AlreadyRunning(
-            f"{place} is in use by another program", hint=f"Is signalkeep running already? Else {setting}."
-        )
-    return EnvironmentFault(f"cannot listen on {place}: {error.strerror or error}", hint="Check gateway.host.")
-
-
-def _factory(shared: Shared, protocol: TrackerProtocol) -> Callable[[], TcpConnection]:
-    return lambda: TcpConnection(shared, protocol)
 
 
 def _log_intake(reasons: set[Shut]) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 class ReceiveBuffer:
     """What was received and not yet taken. `bytes_max`: the most that one message may have."""
 
+    __slots__ = ("_bytes", "_bytes_max")
+
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = bytearray()
@@ -24,6 +26,10 @@ class ReceiveBuffer:
         """The first `count` bytes, which stay; None if they have not come yet."""
         assert count <= self._bytes_max, "more than a message may have"
         return bytes(self._bytes[:count]) if len(self._bytes) >= count else None
+
+    def head(self, count: int) -> bytes:
+        """The first `count` bytes, or as many as there are; they stay."""
+        return bytes(self._bytes[:count])
 
     def take(self, count: int) -> bytes | None:
         """The first `count` bytes, which are gone then; None if they have not come yet."""

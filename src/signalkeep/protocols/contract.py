@@ -8,6 +8,10 @@ were cut. It checks lengths and checksums and learns the identity; it does not d
     Reply        an answer that promises nothing (heartbeats); keeps its place behind held replies
     Refused      bytes that are no message; recoverable: the stream goes on behind them, else it must be closed
 
+A protocol that also speaks UDP (`transports` has "udp") says of each *datagram* alone what it means, with the same
+events: `Identified`, then its frames, or `Refused`. A frame's `raw` is the whole datagram; what the decoder must know
+besides, that it came this way, is in the frame's context. A record gives the same `raw_record` over either transport.
+
 A *decoder* turns one frame into records: `Decoded(signal, raw_record)` or `Undecodable(reason, raw_record)`. Each frame
 decodes alone, from its bytes, the device number, its context and the device's settings. One bad record never takes
 its neighbours along; arbitrary bytes give only these values, in time linear in their length.
@@ -20,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -65,6 +69,11 @@ class AckClass(StrEnum):
 class Session(Protocol):
     """One conversation. After a non-recoverable `Refused` nothing more is yielded."""
 
+    @property
+    def partial_bytes(self) -> int:
+        """How much of a message that was begun and is not complete has come; 0 between messages."""
+        ...
+
     def feed(self, data: bytes) -> Iterator[Event]:
         """Take the next bytes, whatever their cut; must be iterated to its end before the next call."""
         ...
@@ -88,6 +97,15 @@ class TrackerProtocol(Protocol):
     def decode(self, frame: bytes, device_number: str, context: Context, settings: DeviceSettings) -> list[Outcome]: ...
 
 
+@runtime_checkable
+class DatagramProtocol(TrackerProtocol, Protocol):
+    """A protocol that also speaks UDP."""
+
+    def datagram(self, data: bytes) -> Iterator[Event]:
+        """What one datagram means; depends on nothing but its bytes."""
+        ...
+
+
 class Encoder(Protocol):
     """The device's side, for the simulator and for round-trip tests."""
 
@@ -97,4 +115,13 @@ class Encoder(Protocol):
 
     def encode_frame(self, device_number: str, signals: list[Signal]) -> bytes:
         """One packet with these records."""
+        ...
+
+
+@runtime_checkable
+class DatagramEncoder(Encoder, Protocol):
+    """The device's side of UDP."""
+
+    def encode_datagram(self, device_number: str, signals: list[Signal], number: int) -> bytes:
+        """One datagram with these records, the `number`-th that the device sends."""
         ...

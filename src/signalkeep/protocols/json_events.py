@@ -153,6 +153,11 @@ class JsonSession:
         self._device_number: str | None = None
         self._closed = False
 
+    @property
+    def partial_bytes(self) -> int:
+        """See the contract; junk counts with what was dropped of it, for it is over only at its newline."""
+        return len(self._buffer) + (self._junk_bytes if self._mode is Mode.JUNK else 0)
+
     def feed(self, data: bytes) -> Iterator[Event]:
         """Take the next bytes; see the contract."""
         if self._closed:
@@ -248,6 +253,7 @@ class JsonSession:
 
     def _close(self) -> None:
         self._closed = True
+        self._mode = Mode.BETWEEN
         self._buffer.clear()
 
 

@@ -1,4 +1,4 @@
-"""The protocol `teltonika`: FMx, TAT and GH trackers over TCP, binary, every packet acknowledged by its count.
+"""The protocol `teltonika`: FMx, TAT and GH trackers over TCP and UDP, binary, every packet acknowledged by its count.
 
 Source: the maker's public page "Teltonika Data Sending Protocols". Numbers are big-endian. On one connection come
 
@@ -12,8 +12,8 @@ whatever is framed and has a right checksum gets its own count back, also with a
 differ: it is in the journal, and the decoder sets aside what it cannot read. Of what is refused, only a packet with a
 wrong checksum lets the stream go on: its length brought us to the next one. The device may name itself again.
 
-Codecs 8, 8 extended, 16, 7 and 12 to 15 are decoded, see `teltonika_records`. Never logs, never raises on any bytes,
-never looks at a clock.
+Codecs 8, 8 extended, 16, 7 and 12 to 15 are decoded, see `teltonika_records`; datagrams are in `teltonika_udp`. Never
+logs, never raises on any bytes, never looks at a clock.
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ from collections.abc import Iterator
 from typing import Final
 
 from signalkeep import limits
-from signalkeep.model import Context, DeviceSettings, Outcome, Reason
+from signalkeep.model import Context, DeviceSettings, Outcome, Reason, Undecodable
 from signalkeep.protocols.buffer import ReceiveBuffer
 from signalkeep.protocols.checksum import crc16_ibm
 from signalkeep.protocols.contract import AckClass, Event, Frame, Identified, Refused
 from signalkeep.protocols.teltonika_encoder import TeltonikaEncoder
 from signalkeep.protocols.teltonika_messages import MESSAGE_CODECS
-from signalkeep.protocols.teltonika_records import CHECKSUM_BYTES, DATA_BYTES_MIN, HEADER_BYTES, decode_frame
+from signalkeep.protocols.teltonika_records import (
+    CHECKSUM_BYTES,
+    DATA_BYTES_MIN,
+    HEADER_BYTES,
+    decode_data,
+    decode_frame,
+)
+from signalkeep.protocols.teltonika_udp import TRANSPORT, UDP, data_of, events_of
 
 ACCEPTED: Final = b"\x01"
 REFUSED: Final = b"\x00"
@@ -40,10 +47,17 @@ PREAMBLE: Final = bytes(4)
 class TeltonikaSession:
     """One connection. What is refused is shown as far as it decided, so that cuts make no difference."""
 
+    __slots__ = ("_buffer", "_closed", "_identified")
+
     def __init__(self) -> None:
         self._buffer = ReceiveBuffer(limits.FRAME_BYTES_MAX)
         self._identified = False
         self._closed = False
+
+    @property
+    def partial_bytes(self) -> int:
+        """See the contract."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Take the next bytes; see the contract."""
@@ -63,12 +77,15 @@ class TeltonikaSession:
 
     def _next(self) -> Event | None:
         """The event at the front of the buffer; None if more bytes are needed."""
-        while self._buffer.peek(1) == KEEP_ALIVE:
+        head = self._buffer.head(HEADER_BYTES)
+        while head.startswith(KEEP_ALIVE):
             self._buffer.discard(1)
-        length = self._buffer.peek(IDENTITY_LENGTH_BYTES)
-        if length is None:
+            head = self._buffer.head(HEADER_BYTES)
+        if len(head) < IDENTITY_LENGTH_BYTES:
             return None
-        return self._packet() if length == PREAMBLE[:2] else self._identity(int.from_bytes(length))
+        if head.startswith(PREAMBLE[:IDENTITY_LENGTH_BYTES]):
+            return self._packet(head)
+        return self._identity(int.from_bytes(head[:IDENTITY_LENGTH_BYTES]))
 
     def _identity(self, length: int) -> Event | None:
         if length > limits.DEVICE_NUMBER_CHARS_MAX:
@@ -83,16 +100,15 @@ class TeltonikaSession:
         self._identified = True
         return Identified(device_number.decode("ascii"), ACCEPTED, REFUSED)
 
-    def _packet(self) -> Event | None:
-        preamble = self._buffer.peek(len(PREAMBLE))
-        if preamble is None:
+    def _packet(self, header: bytes) -> Event | None:
+        preamble = header[: len(PREAMBLE)]
+        if len(preamble) < len(PREAMBLE):
             return None
         if preamble != PREAMBLE:  # an identity without a digit, or no packet
             return self._refused(Reason.UNFRAMABLE if self._identified else Reason.BAD_IDENTITY, preamble)
         if not self._identified:
             return self._refused(Reason.NO_IDENTITY, preamble)
-        header = self._buffer.peek(HEADER_BYTES)
-        if header is None:
+        if len(header) < HEADER_BYTES:
             return None
         data_bytes = int.from_bytes(header[len(PREAMBLE) :])
         if data_bytes < DATA_BYTES_MIN:
@@ -123,17 +139,25 @@ class TeltonikaProtocol:
 
     name = "teltonika"
     default_port = 5027
-    transports: tuple[str, ...] = ("tcp",)
+    transports: tuple[str, ...] = ("tcp", "udp")
     ack_class = AckClass.PER_PACKET
     text = False
 
     def session(self) -> TeltonikaSession:
         return TeltonikaSession()
 
+    def datagram(self, data: bytes) -> Iterator[Event]:
+        return events_of(data)
+
     def decode(self, frame: bytes, device_number: str, context: Context, settings: DeviceSettings) -> list[Outcome]:
-        """All that is needed is in the frame: times are UTC."""
-        del device_number, context, settings
-        return decode_frame(frame)
+        """All that is needed is in the frame, and in the context how it came: times are UTC."""
+        del device_number, settings
+        if context.get(TRANSPORT) != UDP[TRANSPORT]:
+            return decode_frame(frame)
+        data = data_of(frame)
+        if len(data) < DATA_BYTES_MIN:
+            return [Undecodable(Reason.BAD_FORMAT, "the datagram is too short", frame)]
+        return decode_data(data)
 
 
 TELTONIKA: Final = TeltonikaProtocol()

@@ -26,6 +26,8 @@ from signalkeep.protocols.teltonika_variable import FAULT_CODES_ID, VIN_ID, attr
 
 RECORDS_PER_PACKET_MAX: Final = 255
 COMMAND: Final = 5
+NOT_USABLE: Final = 1  # the maker's name of a byte in datagrams that is always this
+DATAGRAM_BYTES_MAX: Final = 65_505  # of UDP over IPv4, behind the length
 MILLISECOND: Final = timedelta(milliseconds=1)
 NOT_DECODED: Final = re.compile(r"io(\d{1,5})")
 NUMBER_CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -46,6 +48,14 @@ class TeltonikaEncoder:
     def encode_frame(self, device_number: str, signals: list[Signal]) -> bytes:
         """One packet with these records. Raises CallerError where a packet cannot hold them."""
         del device_number
+        return packet(self._data(signals))
+
+    def encode_datagram(self, device_number: str, signals: list[Signal], number: int) -> bytes:
+        """The same over UDP. The ids of packet and AVL packet are the number, as far as they hold it."""
+        return datagram(device_number, self._data(signals), packet_id=number & 0xFFFF, avl_packet_id=number & 0xFF)
+
+    def _data(self, signals: list[Signal]) -> bytes:
+        """What is the same over TCP and UDP."""
         if len(signals) > RECORDS_PER_PACKET_MAX:
             raise CallerError(f"{len(signals)} signals: a packet holds at most {RECORDS_PER_PACKET_MAX}")
         count = bytes([len(signals)])
@@ -53,7 +63,7 @@ class TeltonikaEncoder:
             records = b"".join(self._record(signal) for signal in signals)
         except (struct.error, ValueError) as error:
             raise CallerError(f"a signal has a value that no packet holds: {error}") from error
-        return packet(bytes([self._codec]) + count + records + count)
+        return bytes([self._codec]) + count + records + count
 
     def encode_command(self, command: str | bytes) -> bytes:
         """The server's packet that tells a device to do something, codec 12; text is sent as ASCII."""
@@ -109,6 +119,15 @@ def packet(data: bytes) -> bytes:
     if len(frame) > limits.FRAME_BYTES_MAX:
         raise CallerError(f"a packet of {len(frame)} bytes: at most {limits.FRAME_BYTES_MAX} are read")
     return frame
+
+
+def datagram(device_number: str, data: bytes, *, packet_id: int, avl_packet_id: int) -> bytes:
+    """Data in their datagram, as `teltonika_udp` reads it."""
+    identity = device_number.encode("ascii")
+    rest = struct.pack(">HBBH", packet_id, NOT_USABLE, avl_packet_id, len(identity)) + identity + data
+    if len(rest) > DATAGRAM_BYTES_MAX:
+        raise CallerError(f"a datagram of {len(rest)} bytes: at most {DATAGRAM_BYTES_MAX} can be sent")
+    return len(rest).to_bytes(2) + rest
 
 
 def number_elements(name: str, value: Any) -> Iterator[tuple[int, int, int]]:

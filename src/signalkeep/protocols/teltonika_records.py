@@ -83,7 +83,11 @@ def decode_frame(frame: bytes) -> list[Outcome]:
     size = len(frame) - HEADER_BYTES - CHECKSUM_BYTES
     if size < DATA_BYTES_MIN or int.from_bytes(frame[4:HEADER_BYTES]) != size:
         return cut_short(frame) or [Undecodable(Reason.BAD_FORMAT, "the length does not fit", frame)]
-    data = frame[HEADER_BYTES:-CHECKSUM_BYTES]
+    return decode_data(frame[HEADER_BYTES:-CHECKSUM_BYTES])
+
+
+def decode_data(data: bytes) -> list[Outcome]:
+    """The records of a frame's data; at least DATA_BYTES_MIN bytes."""
     codec, count, again = data[0], data[1], data[-1]
     if codec not in READERS and codec not in MESSAGE_CODECS:
         return [Undecodable(Reason.UNSUPPORTED, f"codec {codec:#04x}", data)]

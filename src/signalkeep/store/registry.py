@@ -48,8 +48,15 @@ WHERE device_number = ANY($1::text[]) AND device_number <> '' AND status = 'unkn
 RETURNING id
 """
 
-# What a gateway has to know of every device that it must treat specially.
-SNAPSHOT: Final = "SELECT device_number, status FROM device WHERE status <> 'unknown'"
+# What a gateway has to know of every device that it must treat specially: pages, the same while nothing changes.
+SNAPSHOT: Final = """
+SELECT json_object_agg(device_number, status ORDER BY device_number)::text AS page
+FROM (
+    SELECT device_number, status, (row_number() OVER (ORDER BY device_number) - 1) / $1 AS number
+    FROM device WHERE status <> 'unknown'
+) AS known
+GROUP BY number ORDER BY number
+"""
 
 # Registers a device, or changes one; empty parameters leave a column as it is.
 UPSERT: Final = """
@@ -225,9 +232,12 @@ async def log_action(connection: Connection, actor: str, action: str, subject: s
     )
 
 
-async def snapshot(connection: Connection) -> dict[str, DeviceStatus]:
-    """Number and status of every device that somebody registered or retired."""
-    return {row["device_number"]: DeviceStatus(row["status"]) for row in await connection.fetch(SNAPSHOT)}
+async def snapshot(connection: Connection) -> list[str]:
+    """Number and status of every device that somebody registered or retired, as JSON objects of bounded size.
+
+    Not as rows: those of a large fleet would each be made into objects while nothing else runs.
+    """
+    return [row["page"] for row in await connection.fetch(SNAPSHOT, limits.REGISTRY_PAGE_DEVICES)]
 
 
 async def listen(connection: Connection, changed: Callable[[], None]) -> None:
