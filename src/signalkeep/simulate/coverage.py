@@ -38,12 +38,13 @@ NO_GAP: Final = Gap(math.inf, math.inf, True)
 class Coverage:
     """The gaps of one unit, looked at in the order of time; going back is not possible."""
 
-    __slots__ = ("_gap", "_habits", "_name", "_number")
+    __slots__ = ("_gap", "_habits", "_name", "_number", "has_gaps")
 
     def __init__(self, name: str, habits: Habits, *, has_gaps: bool = True) -> None:
         self._name = name
         self._habits = habits
         self._number = 0
+        self.has_gaps = has_gaps
         self._gap = self._after(0.0) if has_gaps else NO_GAP
 
     def gap(self, elapsed_s: float) -> Gap | None:
@@ -78,9 +79,6 @@ class DeviceClock(NamedTuple):
     def jump_s(self) -> float:
         """How far it jumps back when it is set; below 0 it jumps forward."""
         return self.drift_s_per_day / 86400 * self.set_every_s
-
-
-RIGHT: Final = DeviceClock(0.0, 0.0, 86400.0, 0.0)
 
 
 def clock_of(source: random.Random, *, drifts: bool, wrong_share: float) -> DeviceClock:

@@ -51,8 +51,9 @@ class Drive:
     """One vehicle. `step` moves it to a later time and reports."""
 
     __slots__ = (
-        "_base", "_before", "_coverage", "_engine_on", "_goal", "_habits", "_hard", "_hard_trip", "_mover", "_no_fix_until_s",
-        "_off_since_s", "_pace", "_phase", "_place", "_random", "_receiver", "_region", "_start", "_tick_s", "_until_s", "truth",
+        "_base", "_before", "_coverage", "_engine_on", "_goal", "_habits", "_hard", "_hard_trip", "_mover",
+        "_no_fix_until_s", "_off_since_s", "_pace", "_phase", "_place", "_random", "_receiver", "_region", "_start",
+        "_tick_s", "_until_s", "truth",
     )  # fmt: skip
 
     def __init__(
@@ -122,8 +123,9 @@ class Drive:
             engine_on=self._engine_on,
             supply_v=self._habits.supply_v[0 if self._engine_on else 1],
             hard=self._hard,
-            no_fix=elapsed_s < self._no_fix_until_s,
+            no_fix=elapsed_s < self._no_fix_until_s and self._coverage.has_gaps,
             gap=self._coverage.gap(elapsed_s),
+            may_lose_fix=self._coverage.has_gaps,
         )
 
     def _advance(self, tick_s: int) -> None:

@@ -57,6 +57,7 @@ class Truth(NamedTuple):
     hard: int = 0  # since the moment before: 1 accelerated hard, 2 braked hard
     no_fix: bool = False  # the receiver has only just been switched on
     gap: Gap | None = None  # without network
+    may_lose_fix: bool = True  # for a while, under trees and between houses
 
 
 class Receiver:
@@ -116,7 +117,12 @@ class Receiver:
         least, most = SATELLITES
         self._satellites = max(least, min(most, self._satellites + int(3 * source.random()) - 1))
         self._lost_until_s -= elapsed_s
-        if truth.speed_kmh > 0 and source.random() < elapsed_s / FIX_LOST_EVERY_S and self._lost_until_s <= 0:
+        if (
+            truth.may_lose_fix
+            and truth.speed_kmh > 0
+            and source.random() < elapsed_s / FIX_LOST_EVERY_S
+            and self._lost_until_s <= 0
+        ):
             self._lost_until_s = source.uniform(*FIX_LOST_S)
         covered = gap is not None and not gap.open_sky and (gap.is_short or truth.speed_kmh == 0)
         return not (truth.no_fix or covered or self._lost_until_s > 0)
