@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import random
+import zlib
 from typing import Final, NamedTuple
 
-from signalkeep.simulate.scenarios import Habits
+from signalkeep.simulate.roads import mixed, share
+from signalkeep.simulate.scenarios import Habits, weighed
 
 SHORT_GAP_S: Final = 90.0  # without sky, a moving vehicle has no fix in a gap that is no longer
 DRIFT_S_PER_DAY: Final = 8.0  # standard deviation over the units
@@ -38,10 +40,10 @@ NO_GAP: Final = Gap(math.inf, math.inf, True)
 class Coverage:
     """The gaps of one unit, looked at in the order of time; going back is not possible."""
 
-    __slots__ = ("_gap", "_habits", "_name", "_number", "has_gaps")
+    __slots__ = ("_gap", "_habits", "_number", "_seed", "has_gaps")
 
     def __init__(self, name: str, habits: Habits, *, has_gaps: bool = True) -> None:
-        self._name = name
+        self._seed = zlib.crc32(name.encode())
         self._habits = habits
         self._number = 0
         self.has_gaps = has_gaps
@@ -55,11 +57,12 @@ class Coverage:
 
     def _after(self, end_s: float) -> Gap:
         self._number += 1
-        source = random.Random(f"{self._name} gap {self._number}")  # noqa: S311 - reproducible, not a secret
-        kinds = self._habits.gap_kinds
-        (kind,) = source.choices(kinds, [kind.weight for kind in kinds])
-        start_s = end_s + source.expovariate(1 / self._habits.gap_every_s)
-        return Gap(start_s, start_s + source.uniform(*kind.lasts_s), kind.open_sky)
+        bits = mixed(self._seed, self._number, 1)
+        kind = weighed(tuple((kind.weight, kind) for kind in self._habits.gap_kinds), share(bits))
+        start_s = end_s - self._habits.gap_every_s * math.log(1 - share(bits >> 16))  # as chance has it
+        least_s, most_s = kind.lasts_s
+        lasts_s = least_s + (most_s - least_s) * share(mixed(self._seed, self._number, 2))
+        return Gap(start_s, start_s + lasts_s, kind.open_sky)
 
 
 class DeviceClock(NamedTuple):

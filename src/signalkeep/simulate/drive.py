@@ -27,7 +27,7 @@ from signalkeep.simulate.scenarios import Habits, habits_of
 __all__ = ["EVENT_CODES", "Drive", "EventCodes", "Truth"]
 
 ON_THE_WAY_SHARE: Final = 0.85  # of the vehicles, at the start of a fleet within their hours
-BEFORE_START_S: Final = (20, 80)  # driven by those before the first record
+BEFORE_START_S: Final = (6, 24)  # driven by those before the first record
 BEFORE_DRIVING_S: Final = (4.0, 20.0)
 BEFORE_ENGINE_OFF_S: Final = (3.0, 12.0)
 LATER_THAN_USUAL_S: Final = 5400.0

@@ -6,10 +6,11 @@ scenario's name says everything.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from signalkeep.errors import CallerError
 
+T = TypeVar("T")
 Bounds: TypeAlias = tuple[float, float]
 """From, to."""
 
@@ -72,9 +73,14 @@ def habits_of(scenario: str, draw: float) -> Habits:
     kinds = SCENARIOS.get(scenario)
     if kinds is None:
         raise CallerError(f"{scenario}: no such scenario", hint=f"There are {', '.join(SCENARIOS)}.")
+    return weighed(kinds, draw)
+
+
+def weighed(kinds: tuple[tuple[float, T], ...], draw: float) -> T:
+    """One of several, by their weights."""
     left = draw * sum(weight for weight, _ in kinds)
-    for weight, habits in kinds:
+    for weight, kind in kinds:
         left -= weight
         if left < 0:
-            return habits
+            return kind
     return kinds[-1][1]
