@@ -1,14 +1,15 @@
 """A load generator: many Teltonika connections whose packets cost next to nothing to make.
 
     python -m benchmarks.load --port 5027 --connections 200 --rate 20000 --seconds 30
-    from benchmarks.load import LoadPlan, run_load
+    from benchmarks.load import Plan, run_load
 
-Each connection has one packet of codec 8 extended, encoded once; before it is sent again, times and places are
-written over and the checksum is made anew, so that every record is new. Flat out, each connection sends its next
-packet when an answer frees its window. At a rate, packets have scheduled times, evenly spread, that nothing moves: a
-latency counts from the scheduled time, so a gateway that stalls cannot hide it; `answer_ms` counts from the moment of
-sending, and `lag_ms` says how late the generator itself was (its timer has steps of a millisecond). Not a part of the product. Promises: memory does not grow with the run; what it prints is what was
-acknowledged with the right count. Never resends, never reconnects: lost connections are reported.
+Each connection has one packet, encoded once and patched before it is sent again, so that every record is new. Flat out,
+each connection sends its next packet when an answer frees its window. At a rate, packets have scheduled times, evenly
+spread, that nothing moves: a latency counts from the scheduled time, so a gateway that stalls cannot hide it;
+`answer_ms` counts from the moment of sending, and `lag_ms` says how late the generator itself was (its timer has steps
+of a millisecond). Not a part of the product. Promises: memory does not grow with the run, but for what is due and has
+no room; what counts as acknowledged was answered with the right count. Never resends, never reconnects: lost
+connections are reported.
 """
 
 from __future__ import annotations
@@ -17,70 +18,55 @@ import argparse
 import asyncio
 import json
 import resource
-import struct
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
 
 import uvloop
-from fastcrc.crc16 import arc
 
+from benchmarks.packets import Packet, login
 from signalkeep.simulate.fleet import FIRST_NUMBER, device_numbers, raise_descriptor_limit
 
 CONNECTING_MAX: Final = 200
 CONNECT_S_MAX: Final = 60.0
 DRAIN_S_MAX: Final = 15.0
-HEAD: Final = struct.Struct(">QBiihHBH")  # time, priority, longitude, latitude, altitude, course, satellites, speed
-PATCH: Final = struct.Struct(">QBii")
-CODEC_8_EXTENDED: Final = 0x8E
-# Ids with typical values, by size in bytes: what an FMB sends with ignition, GSM, power, CAN and iButton switched on.
-ELEMENTS: Final = {
-    1: ((239, 1), (240, 1), (21, 4), (200, 0), (69, 1), (113, 97), (80, 1), (1, 1), (179, 0)),
-    2: ((181, 12), (182, 7), (66, 14120), (67, 4050), (24, 52), (205, 3117), (206, 401), (9, 1250), (68, 120)),
-    4: ((241, 26201), (199, 18250), (16, 182_450_211), (12, 51_200), (72, 215)),
-    8: ((11, 8_949_010_000_000_000), (14, 1_234_567), (78, 0x0123456789ABCDEF)),
-}
-IN_TURN: Final = (1, 2, 1, 2, 4, 1, 2, 1, 2, 8, 1, 4, 2, 1, 2, 4, 1, 2, 1, 2)  # sizes of one element after another
-SPARE_ID: Final = 10_000  # where the typical ids are used up
 STEP_S: Final = 0.001  # waiting less would be spinning
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadPlan:
-    """What to send. `rate` is records per second of all connections together; None: flat out."""
+class Plan:
+    """What to send. `rate` is records per second of all connections together; 0: flat out."""
 
     port: int
     host: str = "127.0.0.1"
-    connections: int = 100
+    connections: int = 1000
     records: int = 10  # in a packet
     elements: int = 20  # in a record
-    rate: float | None = None
-    seconds: float = 10.0
+    rate: float = 0.0
+    seconds: float = 60.0
     window: int = 1  # packets that a connection sends before it waits for an answer
     idle: int = 0  # connections that log in and say no more
-    first_number: int = FIRST_NUMBER
+    first: int = 0  # index of the first device
 
 
 @dataclass
 class LoadResult:
-    """What came of it; latencies in milliseconds."""
+    """What came of it, in records; latencies in milliseconds."""
 
-    seconds: float  # from the first packet to the last answer
-    connections: int
-    idle: int
-    records_sent: int
-    records_acknowledged: int
-    records_per_s: float  # acknowledged
+    sent: int
+    acknowledged: int
+    per_s: float  # acknowledged
     packets: int
-    refused: int  # answers with another count than was sent
-    lost_connections: int
+    refused: int  # packets answered with another count than was sent
+    connections_lost: int
+    seconds: float  # from the first packet to the last answer
     latency_ms: dict[str, float]
     answer_ms: dict[str, float]  # from the moment of sending
     lag_ms: dict[str, float]  # how late a scheduled packet was looked at
     cpu_s: float
     cpu_us_per_record: float
-    rss_mib_max: float
+    peak_mib: float
 
 
 class Histogram:
@@ -114,67 +100,28 @@ class Histogram:
     def summary(self) -> dict[str, float]:
         if not self.count:
             return {}
-        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
         return {name: self.percentile_ms(share) for name, share in shares.items()} | {"max": self.most_us / 1000}
-
-
-class Packet:
-    """One packet that is sent again and again, always as a new one."""
-
-    def __init__(self, records: int, elements: int, start_ms: int, number: int) -> None:
-        record = record_bytes(elements)
-        data = bytes([CODEC_8_EXTENDED, records]) + record * records + bytes([records])
-        self._buffer = bytearray(bytes(4) + len(data).to_bytes(4) + data + bytes(4))
-        self._data = memoryview(self._buffer)[8:-4]
-        self._places = [10 + index * len(record) for index in range(records)]
-        self._time_ms = start_ms
-        self._longitude, self._latitude = 134_050_000 + number * 1000, 525_200_000 - number * 700
-
-    def next(self) -> bytes:
-        """The packet with later times and other places."""
-        time_ms, latitude = self._time_ms, self._latitude
-        longitude = self._longitude
-        for place in self._places:
-            time_ms += 1
-            latitude += 13
-            PATCH.pack_into(self._buffer, place, time_ms, 0, longitude, latitude)
-        self._time_ms, self._latitude = time_ms, latitude - (latitude - 525_000_000) // 10_000_000 * 10_000_000
-        self._buffer[-2:] = arc(self._data).to_bytes(2)
-        return bytes(self._buffer)
-
-
-def record_bytes(elements: int) -> bytes:
-    """A record with so many elements of mixed sizes."""
-    groups: dict[int, list[tuple[int, int]]] = {size: [] for size in ELEMENTS}
-    for index in range(elements):
-        size = IN_TURN[index % len(IN_TURN)]
-        known, group = ELEMENTS[size], groups[size]
-        group.append(known[len(group)] if len(group) < len(known) else (SPARE_ID + index, index % 200))
-    body = HEAD.pack(0, 0, 0, 0, 34, 90, 11, 52) + struct.pack(">HH", 0, elements)
-    for size, pairs in groups.items():
-        body += len(pairs).to_bytes(2)
-        body += b"".join(io_id.to_bytes(2) + value.to_bytes(size) for io_id, value in pairs)
-    return body + bytes(2)
 
 
 class Connection(asyncio.Protocol):
     """One device. Sends when `Load` says so, or when an answer makes room."""
 
-    __slots__ = ("_buffer", "_login", "_sent_s", "_waiting_s", "is_lost", "load", "logged_in", "packet", "transport")
+    __slots__ = ("_buffer", "_number", "_sent_s", "_waiting_s", "is_lost", "load", "logged_in", "packet", "transport")
 
     def __init__(self, load: Load, number: str, packet: Packet | None) -> None:
         self.load = load
         self.packet = packet
         self.logged_in = asyncio.get_running_loop().create_future()
         self.is_lost = False
-        self._login = len(number).to_bytes(2) + number.encode()
+        self._number = number
         self._buffer = b""
         self._sent_s: deque[tuple[float, float]] = deque()  # of each packet in flight: from when it counts, and sent
         self._waiting_s: deque[float] = deque()  # scheduled times of packets that have no room
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self._login)
+        self.transport.write(login(self._number))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
@@ -220,7 +167,7 @@ class Connection(asyncio.Protocol):
 class Load:
     """All connections and what they count."""
 
-    def __init__(self, plan: LoadPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.window = plan.window
         self.is_flat_out = False
@@ -248,10 +195,10 @@ class Load:
     async def run(self) -> LoadResult:
         plan = self._plan
         start_ms = time.time_ns() // 1_000_000
-        numbers = device_numbers(plan.first_number, plan.connections + plan.idle)
+        numbers = device_numbers(FIRST_NUMBER + plan.first * 10, plan.connections + plan.idle)
         connections = await self._connected(
             [
-                Connection(self, number, Packet(plan.records, plan.elements, start_ms, index))
+                Connection(self, number, Packet(plan.records, plan.elements, start_ms=start_ms, seed=index))
                 if index < plan.connections
                 else Connection(self, number, None)
                 for index, number in enumerate(numbers)
@@ -259,10 +206,8 @@ class Load:
         )
         before = resource.getrusage(resource.RUSAGE_SELF)
         began_s = time.perf_counter()
-        if plan.rate is None:
-            await self._flat_out(connections[: plan.connections])
-        else:
-            await self._at_rate(connections[: plan.connections], plan.rate)
+        active = connections[: plan.connections]
+        await (self._at_rate(active, plan.rate) if plan.rate else self._flat_out(active))
         await self._drained()
         seconds = time.perf_counter() - began_s
         after = resource.getrusage(resource.RUSAGE_SELF)
@@ -328,46 +273,44 @@ class Load:
         plan = self._plan
         acknowledged = self._latency.count * plan.records
         return LoadResult(
-            seconds=round(seconds, 3),
-            connections=plan.connections,
-            idle=plan.idle,
-            records_sent=self.packets * plan.records,
-            records_acknowledged=acknowledged,
-            records_per_s=round(acknowledged / seconds, 1),
+            sent=self.packets * plan.records,
+            acknowledged=acknowledged,
+            per_s=round(acknowledged / seconds, 1),
             packets=self.packets,
             refused=self._refused,
-            lost_connections=self._lost_connections,
+            connections_lost=self._lost_connections,
+            seconds=round(seconds, 3),
             latency_ms=self._latency.summary(),
             answer_ms=self._answer.summary(),
             lag_ms=self._lag.summary(),
             cpu_s=round(cpu_s, 3),
             cpu_us_per_record=round(cpu_s / max(1, self.packets * plan.records) * 1e6, 2),
-            rss_mib_max=round(rss_mib_max, 1),
+            peak_mib=round(rss_mib_max, 1),
         )
 
 
-def run_load(plan: LoadPlan) -> LoadResult:
+def run_load(plan: Plan) -> LoadResult:
     """Carry out a plan on a loop of its own. Raises OSError where the gateway does not take the connections."""
     raise_descriptor_limit(plan.connections + plan.idle)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Load(plan).run())
 
 
-def plan_of(arguments: list[str] | None = None) -> LoadPlan:
+def plan_of(arguments: list[str] | None = None) -> Plan:
     """The plan that a command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--connections", type=int, default=100)
-    parser.add_argument("--records", type=int, default=10, help="in a packet (1 to 255)")
-    parser.add_argument("--elements", type=int, default=20, help="in a record")
-    parser.add_argument("--rate", type=float, default=None, help="records per second in all; default: flat out")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--window", type=int, default=1, help="packets on their way for each connection")
-    parser.add_argument("--idle", type=int, default=0, help="connections that only log in")
-    parser.add_argument("--first-number", type=int, default=FIRST_NUMBER)
+    parser.add_argument("--host", default=Plan.host)
+    parser.add_argument("--connections", type=int, default=Plan.connections)
+    parser.add_argument("--records", type=int, default=Plan.records, help="in a packet (1 to 255)")
+    parser.add_argument("--elements", type=int, default=Plan.elements, help="in a record")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="records per second in all; 0: flat out")
+    parser.add_argument("--seconds", type=float, default=Plan.seconds)
+    parser.add_argument("--window", type=int, default=Plan.window, help="packets on their way for each connection")
+    parser.add_argument("--idle", type=int, default=Plan.idle, help="connections that only log in")
+    parser.add_argument("--first", type=int, default=Plan.first, help="index of the first device")
     found: dict[str, Any] = vars(parser.parse_args(arguments))
-    return LoadPlan(**found)
+    return Plan(**found)
 
 
 if __name__ == "__main__":

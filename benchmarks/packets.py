@@ -1,4 +1,4 @@
-"""Teltonika packets for measurements: codec 8 extended, 20 elements a record by default, made once and then only patched.
+"""Teltonika packets for measurements: codec 8 extended, 20 elements a record, made once and then only patched.
 
 A packet is new each time it is sent: the time of each record goes on by a millisecond, the odometer by a metre, and the
 checksum is that of the whole. Nothing else changes, so a packet costs the sender about a microsecond a record. Elements
