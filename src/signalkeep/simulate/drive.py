@@ -4,7 +4,8 @@
        ^                          │
        └── engine off <── arrived ┘        out of hours the last way leads to the base, until the morning
 
-Promises: the same random source, start and times give the same signals; place, speed, course, odometer, altitude
+Promises: the same random source and start give the same drive, whoever asks how often; with the same times, the same
+signals; place, speed, course, odometer, altitude
 and ignition are of one piece, since all come from one vehicle on one road; the engine runs before the vehicle moves
 and stops after it. `truth` says what was so at the last step. Never reads a clock.
 """
@@ -90,7 +91,8 @@ class Drive:
             self._depart()
             self._until_s = self._tick_s
             self._advance(0)
-        self._receiver = Receiver(source, codes, engine_on=self._engine_on)
+        own = random.Random(source.getrandbits(64))  # noqa: S311 - where it drives does not depend on who asks when
+        self._receiver = Receiver(own, codes, engine_on=self._engine_on)
         self.truth: Truth | None = None
 
     def step(self, at: datetime) -> Signal:

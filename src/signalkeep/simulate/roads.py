@@ -26,6 +26,7 @@ MISSING_SHARE: Final = 0.1  # of the minor streets
 RED_SHARE: Final = 0.45  # of the arrivals at a light
 RED_S: Final = (4.0, 45.0)
 STREET_BEND_M: Final = 20.0  # the length on which a corner is taken
+RAMP_BEND_M: Final = 40.0
 STREET_KMH, ARTERIAL_KMH, RAMP_KMH = 30.0, 50.0, 60.0
 RING_KMH, COUNTRY_KMH, MOTORWAY_KMH = 100.0, 90.0, 130.0
 RING_STEP_M: Final = 150.0
@@ -194,8 +195,8 @@ class Region:
         steps = max(1, round(abs(turn) * self.ring_m / RING_STEP_M))
         for number in range(steps + 1):
             angle = begin + turn * number / steps
-            limit_kmh = RING_KMH if 0 < number < steps else RAMP_KMH
-            yield Waypoint(*self._ring_point(angle), limit_kmh, RING_STEP_M)
+            is_ramp = number in (0, steps)
+            yield Waypoint(*self._ring_point(angle), *((RAMP_KMH, RAMP_BEND_M) if is_ramp else (RING_KMH, RING_STEP_M)))
 
     def _ring_point(self, angle: float) -> tuple[float, float]:
         radius_m = self.ring_m * (1 + 0.03 * math.sin(3 * angle + self._phases[0]))
