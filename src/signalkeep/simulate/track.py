@@ -12,6 +12,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from signalkeep.model import Signal
@@ -19,7 +20,8 @@ from signalkeep.simulate.coverage import Coverage
 from signalkeep.simulate.receiver import EventCodes, Receiver, Truth
 from signalkeep.simulate.roads import METRES_PER_DEGREE
 
-CLOSED_M: Final = 250.0  # a track whose ends are no farther apart is a loop
+CLOSED_M: Final = 250.0  # a track whose ends are no farther apart is a loop,
+CLOSED_SHARE: Final = 0.2  # if it is much longer than that
 PARKED_S: Final = 180.0
 PARKED_M: Final = 60.0
 CLOSING_KMH: Final = 30.0
@@ -45,11 +47,12 @@ class Track:
         assert len(points) > 1, "a track has two points at least"
         self.points = list(points)
         apart_m = metres_between(points[-1], points[0])
-        self.is_loop = apart_m <= CLOSED_M
+        way_m = sum(metres_between(before, after) for before, after in pairwise(points))
+        self.is_loop = apart_m <= min(CLOSED_M, CLOSED_SHARE * way_m)
         if self.is_loop and apart_m > 0:
             self.points.append(points[0]._replace(at_s=points[-1].at_s + max(1.0, apart_m / CLOSING_KMH * 3.6)))
         self.distances_m = [0.0]
-        for before, after in zip(self.points, self.points[1:], strict=False):
+        for before, after in pairwise(self.points):
             self.distances_m.append(self.distances_m[-1] + metres_between(before, after))
         self.at_s = [point.at_s for point in self.points]
         self.length_s = self.at_s[-1]
