@@ -177,6 +177,15 @@ class Region:
             yield Waypoint(*crossing(self.towns[0], *arriving), RAMP_KMH, STREET_BEND_M)
         yield from streets(self.towns[goal.town], source, Place(goal.town, *arriving), goal)
 
+    def ring(self) -> Iterator[Waypoint]:
+        """All around."""
+        yield from self._ring(0.0, math.pi)
+        yield from self._ring(math.pi, math.tau)
+
+    def link(self, number: int) -> Iterator[Waypoint]:
+        """The road from the ring to a town."""
+        return self._link(number, self._gate(number, 0), inwards=False)
+
     def _gate(self, number: int, other: int) -> tuple[int, int]:
         """Of a town, on the way to or from another: the home town looks there, all others look to the ring."""
         bearing = self.towns[other].bearing if number == 0 else self.towns[number].bearing + math.pi
@@ -215,12 +224,13 @@ class Region:
         phase = share(town.seed) * math.tau
         for at in numbers:
             along_m = length_m * at / steps
-            aside_m = min(1.0, along_m / 900, (length_m - along_m) / 900) * (
-                320 * math.sin(along_m / 1900 + phase) + 90 * math.sin(along_m / 640 + 2 * phase)
+            aside_m = min(1.0, along_m / 1800, (length_m - along_m) / 1800) * (
+                700 * math.sin(along_m / 4300 + phase) + 150 * math.sin(along_m / 1270 + 2 * phase)
                 if town.is_motorway
-                else 260 * math.sin(along_m / 900 + phase)
-                + 45 * math.sin(along_m / 150 + 2 * phase)
-                + 14 * math.sin(along_m / 52)
+                else 450 * math.sin(along_m / 2900 + phase)
+                + 140 * math.sin(along_m / 730 + 2 * phase)
+                + 40 * math.sin(along_m / 210 + 3 * phase)
+                + 12 * math.sin(along_m / 55)
             )
             yield Waypoint(
                 x_m + east * along_m - north * aside_m, y_m + north * along_m + east * aside_m, limit_kmh, step_m
