@@ -76,7 +76,7 @@ def on_plane(roads: Region, truth: Truth) -> tuple[float, float]:
 
 def drawn_drive(roads: Region, view: View, truths: list[Truth]) -> list[str]:
     """The way in pieces of one colour, and the stops."""
-    pieces, stops = [], []
+    pieces, stops = list[str](), list[tuple[float, float]]()
     colour, points = "", list[tuple[float, float]]()
     for truth in truths:
         place = view.place(*on_plane(roads, truth))
