@@ -1,10 +1,15 @@
-"""A load for measurements: many units that send as fast as they are answered, or at a fixed rate; their latencies.
+"""A load generator: many Teltonika connections whose packets cost next to nothing to make.
 
-    python -m benchmarks.load --port 5027 --connections 1000 --records 10 --seconds 60 [--rate 10000] [--idle 10000]
+    python -m benchmarks.load --port 5027 --connections 200 --rate 20000 --seconds 30
+    from benchmarks.load import Plan, run_load
 
-Each unit keeps one connection and waits for the answer before its next packet, as real units do. With a rate, packets
-are due at even distances whatever the other side does (an open loop), and a latency begins when its packet was due, so
-that a stall is not hidden by the packets that it kept from being sent. Costs about a microsecond a record. Prints JSON.
+Each connection has one packet, encoded once and patched before it is sent again, so that every record is new. Flat out,
+each connection sends its next packet when an answer frees its window. At a rate, packets have scheduled times, evenly
+spread, that nothing moves: a latency counts from the scheduled time, so a gateway that stalls cannot hide it;
+`answer_ms` counts from the moment of sending, and `lag_ms` says how late the generator itself was (its timer has steps
+of a millisecond). Not a part of the product. Promises: memory does not grow with the run, but for what is due and has
+no room; what counts as acknowledged was answered with the right count. Never resends, never reconnects: lost
+connections are reported.
 """
 
 from __future__ import annotations
@@ -12,229 +17,301 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import resource
-import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
-from typing import Final, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Final, cast
 
 import uvloop
 
 from benchmarks.packets import Packet, login
 from signalkeep.simulate.fleet import FIRST_NUMBER, device_numbers, raise_descriptor_limit
 
-TICK_S: Final = 0.002
-CONNECTING_AT_A_TIME: Final = 100
-GRACE_S: Final = 30.0
-STEPS_PER_E: Final = 100  # buckets of latencies are 1 % wide
-MIB: Final = 1 << 20
-PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
+CONNECTING_MAX: Final = 200
+CONNECT_S_MAX: Final = 60.0
+DRAIN_S_MAX: Final = 15.0
+STEP_S: Final = 0.001  # waiting less would be spinning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to send. `rate`: records per second in all; 0: as fast as answers come."""
+    """What to send. `rate` is records per second of all connections together; 0: flat out."""
 
     port: int
+    host: str = "127.0.0.1"
     connections: int = 1000
-    records: int = 10
-    elements: int = 20
-    seconds: float = 60.0
+    records: int = 10  # in a packet
+    elements: int = 20  # in a record
     rate: float = 0.0
-    idle: int = 0
+    seconds: float = 60.0
+    window: int = 1  # packets that a connection sends before it waits for an answer
+    idle: int = 0  # connections that log in and say no more
     first: int = 0  # index of the first device
 
 
 @dataclass
 class LoadResult:
-    """What came of it. Latencies in milliseconds, by percentile and at most."""
+    """What came of it, in records; latencies in milliseconds."""
 
-    sent: int = 0  # records
-    acknowledged: int = 0
-    connections_lost: int = 0
-    seconds: float = 0.0  # from the first packet to the last answer
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    cpu_s: float = 0.0
-    peak_mib: float = 0.0
+    sent: int
+    acknowledged: int
+    per_s: float  # acknowledged
+    packets: int
+    refused: int  # packets answered with another count than was sent
+    connections_lost: int
+    seconds: float  # from the first packet to the last answer
+    latency_ms: dict[str, float]
+    answer_ms: dict[str, float]  # from the moment of sending
+    lag_ms: dict[str, float]  # how late a scheduled packet was looked at
+    cpu_s: float
+    cpu_us_per_record: float
+    peak_mib: float
 
 
-class Latencies:
-    """A histogram with buckets of 1 %: bounded, however many are added."""
+class Histogram:
+    """Counts by microseconds, in buckets that grow with the value: within 2 % of it, in bounded memory."""
+
+    FINE: Final = 64
+    POWERS: Final = 40
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._max_s = 0.0
+        self._buckets = [0] * (self.FINE * self.POWERS)
+        self.count = 0
+        self.most_us = 0
 
     def add(self, seconds: float) -> None:
-        bucket = int(math.log(max(seconds, 1e-6)) * STEPS_PER_E)
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
-        self._max_s = max(self._max_s, seconds)
+        us = int(seconds * 1e6)
+        power = max(0, us.bit_length() - 6)
+        self._buckets[min(power * self.FINE + (us >> power), len(self._buckets) - 1)] += 1
+        self.count += 1
+        self.most_us = max(self.most_us, us)
 
-    def milliseconds(self) -> dict[str, float]:
-        total, found = sum(self._counts.values()), {}
-        for percentile in PERCENTILES if total else ():
-            seen = 0
-            for bucket in sorted(self._counts):
-                seen += self._counts[bucket]
-                if seen >= total * percentile / 100:
-                    found[f"p{percentile:g}"] = round(math.exp((bucket + 1) / STEPS_PER_E) * 1000, 2)
-                    break
-        return {**found, "max": round(self._max_s * 1000, 2)}
+    def percentile_ms(self, share: float) -> float:
+        """The value that this share of all stays at or below."""
+        left = max(1, round(share * self.count))
+        for index, count in enumerate(self._buckets):
+            left -= count
+            if left <= 0:
+                power, fine = divmod(index, self.FINE)
+                return min(((fine + 1) << power) - 1, self.most_us) / 1000
+        return self.most_us / 1000
+
+    def summary(self) -> dict[str, float]:
+        if not self.count:
+            return {}
+        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+        return {name: self.percentile_ms(share) for name, share in shares.items()} | {"max": self.most_us / 1000}
 
 
-class Unit(asyncio.Protocol):
-    """One device. `due`: when packets were due that have not been sent."""
+class Connection(asyncio.Protocol):
+    """One device. Sends when `Load` says so, or when an answer makes room."""
 
-    def __init__(self, load: Load, number: str, packet: Packet) -> None:
-        self._load = load
+    __slots__ = ("_buffer", "_number", "_sent_s", "_waiting_s", "is_lost", "load", "logged_in", "packet", "transport")
+
+    def __init__(self, load: Load, number: str, packet: Packet | None) -> None:
+        self.load = load
+        self.packet = packet
+        self.logged_in = asyncio.get_running_loop().create_future()
+        self.is_lost = False
         self._number = number
-        self._packet = packet
-        self._transport: asyncio.Transport | None = None
-        self._begun_s = 0.0  # when the packet that is out was due
-        self._answer = b""
-        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.due: deque[float] = deque()
-        self.waiting = False
+        self._buffer = b""
+        self._sent_s: deque[tuple[float, float]] = deque()  # of each packet in flight: from when it counts, and sent
+        self._waiting_s: deque[float] = deque()  # scheduled times of packets that have no room
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(login(self._number))
-
-    def data_received(self, data: bytes) -> None:
-        if not self.greeted.done():
-            self.greeted.set_result(None)
-            data = data[1:]
-        self._answer += data
-        while len(self._answer) >= 4:
-            accepted, self._answer = int.from_bytes(self._answer[:4]), self._answer[4:]
-            self.waiting = False
-            now = time.monotonic()
-            self._load.answered(accepted, now - self._begun_s, now)
-            if self._load.flat_out:
-                self.send(now)
-            elif self.due:
-                self.send(self.due.popleft())
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(login(self._number))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._transport = None
-        self._load.lost()
-        if not self.greeted.done():
-            self.greeted.set_exception(ConnectionResetError("the gateway has closed the connection"))
+        self.is_lost = True
+        if self.logged_in.done():
+            self.load.lost(len(self._sent_s))
+        else:
+            self.logged_in.set_exception(exc or ConnectionResetError("closed at login"))
 
-    def send(self, due_s: float) -> None:
-        """Send the next packet, or remember that it is due."""
-        if self.waiting:
-            self.due.append(due_s)
-        elif self._transport is not None and not self._load.over:
-            self.waiting, self._begun_s = True, due_s
-            self._transport.write(self._packet.next())
-            self._load.sent()
+    def send(self, since_s: float) -> None:
+        """The next packet; its latency counts from `since_s`."""
+        if self.is_lost:
+            return
+        if len(self._sent_s) >= self.load.window:
+            self._waiting_s.append(since_s)
+            return
+        assert self.packet is not None
+        self.load.packets += 1
+        self._sent_s.append((since_s, time.perf_counter()))
+        self.transport.write(self.packet.next())
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        if not self.logged_in.done():
+            if buffer[:1] != b"\x01":
+                self.logged_in.set_exception(ConnectionRefusedError("the login was refused"))
+                self.transport.abort()
+                return
+            self.logged_in.set_result(None)
+            buffer = buffer[1:]
+        now_s = time.perf_counter()
+        load = self.load
+        while len(buffer) >= 4 and self._sent_s:
+            since_s, sent_s = self._sent_s.popleft()
+            load.answered(now_s - since_s, now_s - sent_s, int.from_bytes(buffer[:4]))
+            buffer = buffer[4:]
+            if self._waiting_s:
+                self.send(self._waiting_s.popleft())
+            elif load.is_flat_out:
+                self.send(now_s)
+        self._buffer = buffer
 
 
 class Load:
-    """All units of a plan."""
+    """All connections and what they count."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.flat_out = plan.rate == 0
-        self.over = False
-        self.result = LoadResult()
-        self._closing = False
-        self._latencies = Latencies()
-        self._last_answer_s = 0.0
+        self._plan = plan
+        self.window = plan.window
+        self.is_flat_out = False
+        self.packets = 0
+        self._answers = 0
+        self._refused = 0
+        self._lost_packets = 0
+        self._lost_connections = 0
+        self._latency, self._answer, self._lag = Histogram(), Histogram(), Histogram()
+        self._stopping = False
 
-    def sent(self) -> None:
-        self.result.sent += self.plan.records
+    def answered(self, latency_s: float, answer_s: float, records: int) -> None:
+        self._answers += 1
+        if records != self._plan.records:
+            self._refused += 1
+        else:
+            self._latency.add(latency_s)
+            self._answer.add(answer_s)
 
-    def answered(self, records: int, latency_s: float, now: float) -> None:
-        self.result.acknowledged += records
-        self._latencies.add(latency_s)
-        self._last_answer_s = now
-
-    def lost(self) -> None:
-        if not self._closing:
-            self.result.connections_lost += 1
+    def lost(self, packets: int) -> None:
+        if not self._stopping:
+            self._lost_connections += 1
+        self._lost_packets += packets
 
     async def run(self) -> LoadResult:
-        """Connect, send for the time of the plan, wait for the last answers."""
-        plan, result = self.plan, self.result
+        plan = self._plan
+        start_ms = time.time_ns() // 1_000_000
         numbers = device_numbers(FIRST_NUMBER + plan.first * 10, plan.connections + plan.idle)
-        units = await self._connect(numbers)
-        active = units[: plan.connections]
-        started_s = time.monotonic()
-        await (self._flat_out(active) if self.flat_out else self._at_rate(active, started_s))
-        self.over = True
-        deadline_s = time.monotonic() + GRACE_S
-        while result.acknowledged < result.sent and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.01)
-        self._closing = True
-        for unit in units:
-            unit.close()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        result.seconds = round(self._last_answer_s - started_s, 3)
-        result.latency_ms = self._latencies.milliseconds()
-        result.cpu_s = round(usage.ru_utime + usage.ru_stime, 2)
-        result.peak_mib = round(usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024), 1)
-        return result
-
-    async def _connect(self, numbers: list[str]) -> list[Unit]:
-        loop = asyncio.get_running_loop()
-        start_ms = int(time.time() * 1000)
-        units = []
-        for first in range(0, len(numbers), CONNECTING_AT_A_TIME):
-            some = [
-                Unit(self, number, Packet(self.plan.records, self.plan.elements, start_ms=start_ms, seed=first + place))
-                for place, number in enumerate(numbers[first : first + CONNECTING_AT_A_TIME])
+        connections = await self._connected(
+            [
+                Connection(self, number, Packet(plan.records, plan.elements, start_ms=start_ms, seed=index))
+                if index < plan.connections
+                else Connection(self, number, None)
+                for index, number in enumerate(numbers)
             ]
-            for unit in some:
-                await loop.create_connection(lambda unit=unit: unit, "127.0.0.1", self.plan.port)  # type: ignore[misc]  # a lambda's default has no type
-            await asyncio.gather(*(unit.greeted for unit in some))
-            units += some
-        return units
+        )
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        began_s = time.perf_counter()
+        active = connections[: plan.connections]
+        await (self._at_rate(active, plan.rate) if plan.rate else self._flat_out(active))
+        await self._drained()
+        seconds = time.perf_counter() - began_s
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        self._stopping = True
+        for connection in connections:
+            connection.transport.abort()
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return self._result(seconds, cpu_s, after.ru_maxrss / 1024)
 
-    async def _flat_out(self, units: list[Unit]) -> None:
-        now = time.monotonic()
-        for unit in units:
-            unit.send(now)
-        await asyncio.sleep(self.plan.seconds)
+    async def _connected(self, connections: list[Connection]) -> list[Connection]:
+        """All logged in."""
+        loop, room = asyncio.get_running_loop(), asyncio.Semaphore(CONNECTING_MAX)
 
-    async def _at_rate(self, units: list[Unit], started_s: float) -> None:
-        packets_per_s = self.plan.rate / self.plan.records
-        packets = int(self.plan.seconds * packets_per_s)
-        number = 0
-        while number < packets:
-            now = time.monotonic()
-            while number < packets and started_s + number / packets_per_s <= now:
-                units[number % len(units)].send(started_s + number / packets_per_s)
-                number += 1
-            await asyncio.sleep(TICK_S)
-        self.flat_out = False
+        async def connect(connection: Connection) -> None:
+            async with room:
+                await loop.create_connection(lambda: connection, self._plan.host, self._plan.port)
+                await connection.logged_in
+
+        async with asyncio.timeout(CONNECT_S_MAX):
+            await asyncio.gather(*map(connect, connections))
+        return connections
+
+    async def _flat_out(self, connections: list[Connection]) -> None:
+        self.is_flat_out = True
+        for connection in connections:
+            for _ in range(self.window):
+                connection.send(time.perf_counter())
+        await asyncio.sleep(self._plan.seconds)
+        self.is_flat_out = False
+
+    async def _at_rate(self, connections: list[Connection], rate: float) -> None:
+        """Packet k is due k intervals after the begin, whatever happens, on connection k mod N."""
+        interval_s = self._plan.records / rate
+        packets = int(self._plan.seconds / interval_s)
+        loop = asyncio.get_running_loop()
+        began_s, done = time.perf_counter(), loop.create_future()
+        sent = 0
+
+        def send_due() -> None:
+            nonlocal sent
+            now_s = time.perf_counter()
+            due = min(packets, int((now_s - began_s) / interval_s) + 1)
+            while sent < due:
+                scheduled_s = began_s + sent * interval_s
+                self._lag.add(max(0.0, time.perf_counter() - scheduled_s))
+                connections[sent % len(connections)].send(scheduled_s)
+                sent += 1
+            if sent < packets:
+                loop.call_later(max(STEP_S, began_s + sent * interval_s - time.perf_counter()), send_due)
+            else:
+                done.set_result(None)
+
+        send_due()
+        await done
+
+    async def _drained(self) -> None:
+        """Until all is answered, or it takes too long."""
+        deadline_s = time.perf_counter() + DRAIN_S_MAX
+        while self._answers + self._lost_packets < self.packets and time.perf_counter() < deadline_s:
+            await asyncio.sleep(0.005)
+
+    def _result(self, seconds: float, cpu_s: float, rss_mib_max: float) -> LoadResult:
+        plan = self._plan
+        acknowledged = self._latency.count * plan.records
+        return LoadResult(
+            sent=self.packets * plan.records,
+            acknowledged=acknowledged,
+            per_s=round(acknowledged / seconds, 1),
+            packets=self.packets,
+            refused=self._refused,
+            connections_lost=self._lost_connections,
+            seconds=round(seconds, 3),
+            latency_ms=self._latency.summary(),
+            answer_ms=self._answer.summary(),
+            lag_ms=self._lag.summary(),
+            cpu_s=round(cpu_s, 3),
+            cpu_us_per_record=round(cpu_s / max(1, self.packets * plan.records) * 1e6, 2),
+            peak_mib=round(rss_mib_max, 1),
+        )
 
 
 def run_load(plan: Plan) -> LoadResult:
-    """Run the plan in this process."""
+    """Carry out a plan on a loop of its own. Raises OSError where the gateway does not take the connections."""
     raise_descriptor_limit(plan.connections + plan.idle)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Load(plan).run())
 
 
-def main() -> None:
-    """The command line: every field of the plan is an option."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def plan_of(arguments: list[str] | None = None) -> Plan:
+    """The plan that a command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, required=True)
-    for name, default in (("connections", 1000), ("records", 10), ("elements", 20), ("idle", 0), ("first", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    for name, seconds in (("seconds", 60.0), ("rate", 0.0)):
-        parser.add_argument(f"--{name}", type=float, default=seconds)
-    sys.stdout.write(json.dumps(asdict(run_load(Plan(**vars(parser.parse_args()))))) + "\n")
+    parser.add_argument("--host", default=Plan.host)
+    parser.add_argument("--connections", type=int, default=Plan.connections)
+    parser.add_argument("--records", type=int, default=Plan.records, help="in a packet (1 to 255)")
+    parser.add_argument("--elements", type=int, default=Plan.elements, help="in a record")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="records per second in all; 0: flat out")
+    parser.add_argument("--seconds", type=float, default=Plan.seconds)
+    parser.add_argument("--window", type=int, default=Plan.window, help="packets on their way for each connection")
+    parser.add_argument("--idle", type=int, default=Plan.idle, help="connections that only log in")
+    parser.add_argument("--first", type=int, default=Plan.first, help="index of the first device")
+    found: dict[str, Any] = vars(parser.parse_args(arguments))
+    return Plan(**found)
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(asdict(run_load(plan_of())), indent=2))

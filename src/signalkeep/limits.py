@@ -102,12 +102,17 @@ UPGRADE_S_MAX: Final = 48 * 3600.0
 # Simulator
 SIMULATED_DEVICES_MAX: Final = 100_000
 SIMULATED_PACKET_RECORDS_MAX: Final = 10
-SIMULATED_BACKLOG_RECORDS_MAX: Final = 10_000  # per device: what it keeps while nothing is acknowledged
+SIMULATED_BACKLOG_PACKET_RECORDS_MAX: Final = 20  # in a packet of a device that has a backlog; fits a datagram
+SIMULATED_BACKLOG_RECORDS_MAX: Final = 10_000  # per device that sends the newest first: made and not sent
 SIMULATED_LINGER_S: Final = 2.0  # a record waits no longer for others to share its packet
 SIMULATED_CONNECTING_MAX: Final = 200  # connections that a fleet opens at the same time
 SIMULATED_ANSWER_S_MAX: Final = 10.0
+SIMULATED_DATAGRAM_ANSWER_S: Final = 3.0  # then a datagram is sent again with the same numbers
+SIMULATED_DATAGRAM_TRIES_MAX: Final = 4
 SIMULATED_RETRY_S_MIN: Final = 0.1
 SIMULATED_RETRY_S_MAX: Final = 5.0
+TRACK_BYTES_MAX: Final = 64 * MIB
+TRACK_POINTS_MAX: Final = 1_000_000
 SEND_LINE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX + 2  # hexadecimal, with its line end
 SEND_ANSWER_BYTES_MAX: Final = FRAME_BYTES_MAX
 

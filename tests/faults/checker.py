@@ -8,7 +8,7 @@ FILE.sent (records that ever left) and the rows themselves, read with plain SQL 
     spurious      a signal of one of the oracle's devices that was never sent
     corrupted     stored, but position, speed or event differ from what was sent
     doubled       more than one row for one record, over signal and open quarantine (times are unique)
-    out_of_order  stored behind a younger record of the same device in the same journal
+    out_of_order  stored behind a record of the same device that was first sent later, in the same journal
     resurrected   there although it lies at or below the floor of an erasure that was finished
 
 What was erased on purpose (device.erased_to) is not missing. out_of_order is sound because virtual devices always
@@ -145,7 +145,8 @@ def judge(
         raise ValueError(f"{len(unsent)} records were told safe but never sent, such as {min(unsent)}")
     verdict = Verdict(safe=len(safe), sent=len(sent))
     rows: Counter[Key] = Counter()
-    youngest: dict[tuple[str, int], datetime] = {}
+    rank = {key: number for number, key in enumerate(sent)}  # clocks jump back: what counts is when it first left
+    latest: dict[tuple[str, int], int] = {}
     for row in signals:
         key = Key(row.device_number, row.device_time)
         verdict.stored += 1
@@ -157,9 +158,9 @@ def judge(
         if difference:
             verdict.add("corrupted", key, difference)
         lane = (row.device_number, row.journal_id)
-        if row.device_time < youngest.get(lane, row.device_time):
+        if rank[key] < latest.get(lane, 0):
             verdict.add("out_of_order", key, f"at {row.journal_id}/{row.seq}/{row.record_no}")
-        youngest[lane] = max(row.device_time, youngest.get(lane, row.device_time))
+        latest[lane] = max(rank[key], latest.get(lane, 0))
     for key in quarantined:
         verdict.quarantined += 1
         rows[key] += 1

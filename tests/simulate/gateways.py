@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -75,11 +76,12 @@ class FakeGateway:
     packets: list[list[Record]] = field(default_factory=list)
     acknowledged: Counter[Record] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     connections: int = 0
     torn: int = 0  # packets that ended within
 
     async def __aenter__(self) -> FakeGateway:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096, ssl=self.tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._conversations: set[asyncio.Task[None]] = set()
         return self
@@ -164,6 +166,61 @@ class FakeGateway:
     def _acknowledge(self, packet: list[Record], told: set[Record]) -> None:
         self.acknowledged.update(packet)
         told.update(packet)
+
+
+class FakeUdpGateway(asyncio.DatagramProtocol):
+    """The same over UDP, for packets of the stand-in encoder in Teltonika's datagrams. `behave` as above, and:
+
+    cut      the answer gets lost, though the records are kept
+    silent   the datagram gets lost
+    half     an answer with a smaller number
+    torn     an answer that is too short
+    zero     an answer to another packet
+    """
+
+    def __init__(self, behave: Callable[[int], Behaviour] = lambda _: "ack", *, oracle: Path | None = None) -> None:
+        self.behave = behave
+        self.oracle = oracle
+        self.datagrams: list[bytes] = []
+        self.packets: list[list[Record]] = []
+        self.acknowledged: Counter[Record] = Counter()
+        self.violations: list[str] = []
+
+    async def __aenter__(self) -> FakeUdpGateway:
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        self.port: int = self._transport.get_extra_info("sockname")[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._transport.close()
+
+    @property
+    def received(self) -> set[Record]:
+        return {record for packet in self.packets for record in packet}
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.datagrams.append(data)
+        assert int.from_bytes(data[:2]) == len(data) - 2
+        assert data[4] == 1
+        size = int.from_bytes(data[6:8])
+        number, body = data[8 : 8 + size].decode(), data[8 + size :]
+        packet = [(number, time) for time in json.loads(body)]
+        self.packets.append(packet)
+        if self.oracle:
+            safe, sent = _records(self.oracle), _records(sent_path(self.oracle))
+            self.violations += [
+                f"safe too early: {one}" for one in packet if one in safe and one not in self.acknowledged
+            ]
+            self.violations += [f"not noted as sent: {one}" for one in packet if one not in sent]
+        behaviour = self.behave(len(self.packets))
+        answer = b"\x00\x05" + data[2:4] + b"\x01" + data[5:6] + bytes([len(packet)])
+        if behaviour == "ack":
+            self.acknowledged.update(packet)
+            self._transport.sendto(answer, addr)
+        elif behaviour != "silent" and behaviour != "cut":
+            wrong = {"half": answer[:-1] + bytes([len(packet) - 1]), "torn": answer[:-1]}
+            self._transport.sendto(wrong.get(behaviour, answer[:2] + bytes([answer[2] ^ 1]) + answer[3:]), addr)
 
 
 def _records(path: Path) -> set[Record]:

@@ -195,3 +195,60 @@ def test_send_names_a_line_that_is_no_message(stdin: str) -> None:
 
 def test_send_refuses_unknown_protocols() -> None:
     assert isinstance(run("send", "smoke", stdin="").exception, CallerError)
+
+
+def test_simulate_along_a_track_with_its_own_times(tmp_path: Path) -> None:
+    track = tmp_path / "track.csv"
+    rows = [f"2026-05-01T08:00:{second:02d}Z,{52.5 + second / 10000},13.4" for second in range(10)]
+    track.write_text("\n".join(["time,latitude,longitude", *rows]))
+    with serving(teltonika) as port:
+        done = run(
+            "simulate", "--track", track, "--devices", 3, "--duration", 1, "--speed-factor", 10, "--port", port,
+            "--start", "2026-05-02T08:00:00Z", "--no-drift", "--no-gaps", "--oracle", tmp_path / "oracle", "--json",
+        )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["generated"] in (29, 30)
+    found = list(read_oracle(tmp_path / "oracle"))
+    assert {record.longitude for record in found} == {13.4}
+    assert {round(record.latitude or 0, 4) for record in found} <= {52.5 + number / 10000 for number in range(10)}
+    assert min(record.device_time for record in found).isoformat() == "2026-05-02T08:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--speed-factor", 2],
+        ["--scenario", "rally"],
+        ["--protocol", "json", "--transport", "udp"],
+        ["--tls-insecure"],
+        ["--tls", "--tls-ca", "/nowhere/ca.pem"],
+        ["--tls", "--transport", "udp"],
+        ["--wrong-clocks", 2],
+        ["--track", "/nowhere/track.gpx"],
+    ],
+)
+def test_simulate_refuses_what_has_no_effect_or_no_sense(options: list[object]) -> None:
+    done = run("simulate", "--port", 1, "--duration", 1, *options)
+    assert isinstance(done.exception, CallerError), done.output
+
+
+def test_simulate_refuses_a_start_that_is_no_time() -> None:
+    done = run("simulate", "--start", "noon")
+    assert done.exit_code == 2
+    assert "2026-05-01T08:00:00Z" in done.output
+
+
+def test_simulate_twice_with_one_start_gives_the_same_records(tmp_path: Path) -> None:
+    with serving(teltonika) as port:
+        for name in ("one", "again"):
+            done = run(
+                "simulate", "--devices", 4, "--rate", 200, "--duration", 0.5, "--port", port, "--seed", 5,
+                "--start", "2026-05-02T08:00:00Z", "--oracle", tmp_path / name, "--cut-rate", 0.1,
+            )  # fmt: skip
+            assert done.exit_code == 0, done.output
+    one, again = (
+        sorted(json.dumps({**json.loads(line), "order": 0}) for line in (tmp_path / name).read_text().splitlines())
+        for name in ("one", "again")
+    )
+    assert one == again
+    assert len(one) == 100

@@ -90,7 +90,7 @@ async def test_a_packet_that_is_sent_again_has_other_boundaries(tmp_path: Path) 
 
 async def test_whatever_is_sent_begins_with_the_oldest_and_has_no_gaps(tmp_path: Path) -> None:
     async with FakeGateway("teltonika", lambda number: "ack" if number % 3 else "cut") as gateway:
-        await run(plan(port=gateway.port, cut_rate=0.2), tmp_path / "oracle")
+        await run(plan(port=gateway.port, cut_rate=0.2, newest_first=0.0, drift=False), tmp_path / "oracle")
     seen: dict[str, list[Record]] = defaultdict(list)
     for packet in gateway.packets:
         first_time = [record for record in packet if record not in seen[packet[0][0]]]
@@ -128,10 +128,12 @@ async def test_the_seed_reproduces_the_records(tmp_path: Path) -> None:
 
 async def test_times_are_those_of_the_schedule_and_unique_per_device(tmp_path: Path) -> None:
     async with FakeGateway("teltonika") as gateway:
-        await run(plan(port=gateway.port, devices=2, rate_per_s=5000.0, duration_s=0.1), tmp_path / "oracle")
+        await run(
+            plan(port=gateway.port, devices=2, rate_per_s=5000.0, duration_s=0.1, drift=False), tmp_path / "oracle"
+        )
     found = records(tmp_path / "oracle")
     assert len(found) == len(set(found)) == 500
-    assert min(time for _, time in found) == "2024-05-06T07:08:09.124Z"
+    assert min(time for _, time in found) == "2024-05-06T07:08:09.123Z"
 
 
 async def test_duration_times_rate_records_are_made_in_real_time(tmp_path: Path) -> None:

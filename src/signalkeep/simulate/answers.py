@@ -3,14 +3,12 @@ them.
 
 Promises: a record counts as told safe only when the answer that says so has arrived whole. Shares no code
 with the gateway: a gateway that answers wrongly must not be understood by the fault it has in common with
-its tester. The caller bounds the time.
+its tester. Pure: bytes in, numbers out; whoever waits for them bounds the time.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 
 class BadAnswerError(Exception):
@@ -18,54 +16,65 @@ class BadAnswerError(Exception):
 
 
 class Answers(Protocol):
-    """How a device learns that its records are safe."""
+    """How a device learns over a connection that its records are safe. What is understood leaves the buffer."""
 
-    async def after_login(self, reader: asyncio.StreamReader) -> None:
-        """Return once the login is accepted. Raises BadAnswerError."""
+    def login(self, buffer: bytearray) -> bool:
+        """Whether the login is accepted; False: not yet said. Raises BadAnswerError."""
         ...
 
-    def after_packet(self, reader: asyncio.StreamReader, records: int) -> AsyncIterator[int]:
-        """How many more of the packet's records are safe, oldest first. Raises BadAnswerError."""
+    def packet(self, buffer: bytearray, records: int) -> int:
+        """How many of a packet's last `records` are safe now, oldest first; 0: not yet said. Raises BadAnswerError."""
         ...
 
 
 class TeltonikaAnswers:
     """One byte 01 accepts the login; u32, the number of records, accepts a packet, any other none of it."""
 
-    async def after_login(self, reader: asyncio.StreamReader) -> None:
-        answer = await _exactly(reader, 1)
-        if answer != b"\x01":
-            raise BadAnswerError(f"login answered with {answer.hex()}")
+    def login(self, buffer: bytearray) -> bool:
+        if not buffer:
+            return False
+        if buffer[0] != 1:
+            raise BadAnswerError(f"login answered with {buffer[:1].hex()}")
+        del buffer[0]
+        return True
 
-    async def after_packet(self, reader: asyncio.StreamReader, records: int) -> AsyncIterator[int]:
-        answer = await _exactly(reader, 4)
-        if int.from_bytes(answer) != records:
-            raise BadAnswerError(f"{records} records answered with {answer.hex()}")
-        yield records
+    def packet(self, buffer: bytearray, records: int) -> int:
+        if len(buffer) < 4:
+            return 0
+        if int.from_bytes(buffer[:4]) != records:
+            raise BadAnswerError(f"{records} records answered with {buffer[:4].hex()}")
+        del buffer[:4]
+        return records
 
 
 class JsonAnswers:
     """No answer to a login, as there is none; one character 1 for each event, in their order."""
 
-    async def after_login(self, reader: asyncio.StreamReader) -> None:  # noqa: ARG002 - others read it
-        return
+    def login(self, buffer: bytearray) -> bool:  # noqa: ARG002 - others read it
+        return True
 
-    async def after_packet(self, reader: asyncio.StreamReader, records: int) -> AsyncIterator[int]:
-        while records:
-            answer = await reader.read(records)
-            accepted = len(answer) - len(answer.lstrip(b"1"))
-            if accepted:
-                yield accepted
-            if not answer or accepted < len(answer):
-                raise BadAnswerError(f"event answered with {answer[accepted:].hex() or 'a closed connection'}")
-            records -= accepted
+    def packet(self, buffer: bytearray, records: int) -> int:
+        answer = buffer[:records]
+        accepted = len(answer) - len(answer.lstrip(b"1"))
+        if answer and not accepted:
+            raise BadAnswerError(f"event answered with {answer.hex()}")
+        del buffer[:accepted]
+        return accepted
 
 
 ANSWERS: Final[dict[str, Answers]] = {"teltonika": TeltonikaAnswers(), "json": JsonAnswers()}
 
 
-async def _exactly(reader: asyncio.StreamReader, count: int) -> bytes:
-    try:
-        return await reader.readexactly(count)
-    except asyncio.IncompleteReadError as error:
-        raise BadAnswerError(f"closed after {len(error.partial)} of {count} bytes of the answer") from error
+class DatagramAnswer(NamedTuple):
+    """To a datagram: u16 0005, u16 packet id, u8 01, u8 AVL packet id, u8 number of accepted records."""
+
+    packet_id: int
+    avl_packet_id: int
+    accepted: int
+
+
+def datagram_answer(data: bytes) -> DatagramAnswer:
+    """Raises BadAnswerError."""
+    if len(data) != 7 or data[:2] != b"\x00\x05" or data[4] != 1:
+        raise BadAnswerError(f"datagram answered with {data[:16].hex()}")
+    return DatagramAnswer(int.from_bytes(data[2:4]), data[5], data[6])

@@ -1,158 +1,209 @@
-"""Plausible drives: a vehicle that is parked, drives, turns, waits at lights, and reports itself as signals.
+"""Plausible drives: a vehicle that starts, follows streets, waits at lights, delivers, parks and sleeps at home.
 
-Promises: the same random source, start and times give the same signals; every value lies on a grid that
-the encoders keep (1e-7 degrees, whole km/h, metres and degrees, thousandths of a volt), so what was sent
-can be compared exactly with what was stored; positions, speeds and odometer agree with each other. Never
-reads a clock.
+    parked ──> engine on ──> on the way <──> at a light
+       ^                          │
+       └── engine off <── arrived ┘        out of hours the last way leads to the base, until the morning
+
+Promises: the same random source and start give the same drive, whoever asks how often; with the same times, the same
+signals; place, speed, course, odometer, altitude
+and ignition are of one piece, since all come from one vehicle on one road; the engine runs before the vehicle moves
+and stops after it. `truth` says what was so at the last step. Never reads a clock.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Final
 
 from signalkeep.model import Signal
+from signalkeep.simulate.coverage import Coverage
+from signalkeep.simulate.motion import Mover
+from signalkeep.simulate.receiver import EVENT_CODES, HARD_MS2, EventCodes, Receiver, Truth
+from signalkeep.simulate.roads import HOMES, Place, Region, region
+from signalkeep.simulate.scenarios import Habits, habits_of
 
-START_POINTS: Final = (
-    (52.5200, 13.4050),
-    (48.2082, 16.3738),
-    (53.3498, -6.2603),
-    (40.4168, -3.7038),
-    (50.0755, 14.4378),
-    (-33.8688, 151.2093),
-    (-23.5505, -46.6333),
-    (41.8781, -87.6298),
-    (-1.2921, 36.8219),
-    (35.6762, 139.6503),
-)
-METRES_PER_DEGREE: Final = 111_195.0
-ROAM_DEGREES_MAX: Final = 0.25  # beyond it the vehicle turns for home
-SPEEDS_KMH: Final = (30.0, 50.0, 50.0, 70.0, 90.0, 120.0)
-ACCELERATION_KMH_PER_S: Final = 6.0
-PARKED_S: Final = (60.0, 900.0)
-WAITING_S: Final = (5.0, 60.0)
-CRUISING_S: Final = (20.0, 240.0)
-PARKS_SHARE: Final = 0.2  # of the stops, end with the ignition off
+__all__ = ["EVENT_CODES", "Drive", "EventCodes", "Truth"]
+
+ON_THE_WAY_SHARE: Final = 0.85  # of the vehicles, at the start of a fleet within their hours
+BEFORE_START_S: Final = (6, 24)  # driven by those before the first record
+BEFORE_DRIVING_S: Final = (4.0, 20.0)
+BEFORE_ENGINE_OFF_S: Final = (3.0, 12.0)
+LATER_THAN_USUAL_S: Final = 5400.0
+COLD_AFTER_S: Final = 7200.0  # a receiver that was off for so long needs a while to find its place
+COLD_START_S: Final = (15.0, 45.0)
+HARD_TRIPS_SHARE: Final = 0.05
+HARD_FACTOR: Final = 2.0
 
 
-@dataclass(frozen=True)
-class EventCodes:
-    """What a maker calls the events that a drive has."""
+class Phase(Enum):
+    """What the vehicle is doing."""
 
-    ignition_on: str
-    ignition_off: str
-    others: tuple[str, ...]  # sprinkled in now and then
-
-
-EVENT_CODES: Final[dict[str, EventCodes]] = {
-    "teltonika": EventCodes("239", "239", ("240", "255", "253")),
-    "json": EventCodes("7000", "7001", ("7002", "7003", "4002")),
-}
-OTHER_EVENTS_SHARE: Final = 0.02  # of the records
+    STANDING = auto()  # at a stop, engine on or off
+    STARTING = auto()  # the engine runs
+    DRIVING = auto()
+    WAITING = auto()  # at a light
+    ARRIVED = auto()  # the engine still runs
 
 
 class Drive:
     """One vehicle. `step` moves it to a later time and reports."""
 
-    def __init__(self, source: random.Random, start: datetime, codes: EventCodes) -> None:
+    __slots__ = (
+        "_base", "_before", "_coverage", "_engine_on", "_goal", "_habits", "_hard", "_hard_trip", "_mover",
+        "_no_fix_until_s", "_off_since_s", "_pace", "_phase", "_place", "_random", "_receiver", "_region", "_start",
+        "_tick_s", "_until_s", "truth",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: random.Random,
+        start: datetime,
+        codes: EventCodes,
+        *,
+        habits: Habits | None = None,
+        roads: Region | None = None,
+        coverage: Coverage | None = None,
+    ) -> None:
         self._random = source
-        self._codes = codes
-        self._at = start
-        self._home = source.choice(START_POINTS)
-        self._latitude = self._home[0] + source.uniform(-0.05, 0.05)
-        self._longitude = self._home[1] + source.uniform(-0.05, 0.05)
-        self._altitude_m = source.uniform(5.0, 400.0)
-        self._course_deg = source.uniform(0.0, 360.0)
-        self._speed_kmh = 0.0
-        self._wanted_kmh = source.choice(SPEEDS_KMH)
-        self._odometer_m = source.uniform(1e6, 2e8)
-        self._parks = False  # the ignition goes off once the vehicle stands
-        self._ignition = True
-        self._phase_left_s = source.uniform(*CRUISING_S)
+        self._start = start
+        self._habits = habits or habits_of("mixed", source.random())
+        self._region = roads or region(source.randrange(len(HOMES)), 1)
+        self._coverage = coverage or Coverage("", self._habits, has_gaps=False)
+        self._pace = source.uniform(0.9, 1.06)
+        self._base: Place = self._region.anywhere(source, 0)
+        self._goal = self._place = self._region.anywhere(source, 0) if self._is_working(0.0) else self._base
+        self._mover = Mover(*self._region.point(self._place), source.uniform(1e6, 2e8))
+        self._engine_on = False
+        self._hard = 0
+        self._hard_trip = False
+        self._phase = Phase.STANDING
+        self._off_since_s = self._no_fix_until_s = 0.0
+        self._until_s = source.uniform(0.0, self._habits.stands_s[1])
+        self._tick_s = 0
+        self._before = (self._mover.x_m, self._mover.y_m, self._mover.odometer_m, 0.0)
+        if not self._is_working(0.0):
+            self._until_s = self._morning_s(0.0)
+        elif source.random() < ON_THE_WAY_SHARE:
+            self._tick_s = -source.randint(*BEFORE_START_S)
+            self._depart()
+            self._until_s = self._tick_s
+            self._advance(0)
+        own = random.Random(source.getrandbits(64))  # noqa: S311 - where it drives does not depend on who asks when
+        self._receiver = Receiver(own, codes, engine_on=self._engine_on)
+        self.truth: Truth | None = None
 
     def step(self, at: datetime) -> Signal:
         """The signal at `at`, which must be later than the start and every earlier step."""
-        elapsed_s = (at - self._at).total_seconds()
-        assert elapsed_s > 0, "time must go on"
-        self._at = at
-        was_on = self._ignition
-        self._phase_left_s -= elapsed_s
-        if self._phase_left_s <= 0:
-            self._next_phase()
-        self._move(elapsed_s)
-        self._ignition = not (self._parks and self._speed_kmh == 0)
-        return self._report(at, ignition_changed=was_on is not self._ignition)
+        elapsed_s = (at - self._start).total_seconds()
+        assert self.truth is None or at > self.truth.at, "time must go on"
+        self._advance(math.ceil(elapsed_s))
+        self.truth = self._truth(at, elapsed_s)
+        self._hard = 0
+        return self._receiver.report(self.truth)
+
+    def _truth(self, at: datetime, elapsed_s: float) -> Truth:
+        """Between the last two ticks."""
+        mover = self._mover
+        x_m, y_m, odometer_m, speed_ms = self._before
+        part = 1.0 - (self._tick_s - elapsed_s)
+        both_ms = speed_ms + mover.speed_ms
+        # With even acceleration the way goes with the square of the time.
+        way = (2 * speed_ms * part + (mover.speed_ms - speed_ms) * part**2) / both_ms if both_ms else part
+        x_m, y_m = x_m + (mover.x_m - x_m) * way, y_m + (mover.y_m - y_m) * way
+        latitude, longitude = self._region.degrees(x_m, y_m)
+        return Truth(
+            at=at,
+            latitude=latitude,
+            longitude=longitude,
+            altitude_m=self._region.altitude_m(x_m, y_m),
+            speed_kmh=(speed_ms + (mover.speed_ms - speed_ms) * part) * 3.6,
+            course_deg=math.degrees(mover.course_rad) % 360,
+            odometer_m=odometer_m + (mover.odometer_m - odometer_m) * way,
+            engine_on=self._engine_on,
+            supply_v=self._habits.supply_v[0 if self._engine_on else 1],
+            hard=self._hard,
+            no_fix=elapsed_s < self._no_fix_until_s and self._coverage.has_gaps,
+            gap=self._coverage.gap(elapsed_s),
+            may_lose_fix=self._coverage.has_gaps,
+        )
+
+    def _advance(self, tick_s: int) -> None:
+        """Up to this tick."""
+        habits, mover = self._habits, self._mover
+        while self._tick_s < tick_s:
+            if self._phase is not Phase.DRIVING:
+                self._tick_s = max(self._tick_s + 1, min(tick_s, math.ceil(self._until_s)))
+                self._before = (mover.x_m, mover.y_m, mover.odometer_m, 0.0)
+                if self._tick_s >= self._until_s:
+                    self._next_phase()
+                continue
+            self._tick_s += 1
+            before_ms = mover.speed_ms
+            self._before = (mover.x_m, mover.y_m, mover.odometer_m, before_ms)
+            factor = HARD_FACTOR if self._hard_trip else 1.0
+            wait_s = mover.tick(
+                self._pace, habits.speed_kmh_max / 3.6, habits.acceleration_ms2 * factor, habits.braking_ms2 * factor
+            )
+            if abs(mover.speed_ms - before_ms) > HARD_MS2:
+                self._hard = 1 if mover.speed_ms > before_ms else 2
+            if wait_s:
+                self._phase, self._until_s = Phase.WAITING, self._tick_s + wait_s
+            elif mover.speed_ms == 0 and mover.is_there:
+                self._place = self._goal
+                self._phase = Phase.ARRIVED
+                self._until_s = self._tick_s + self._random.uniform(*BEFORE_ENGINE_OFF_S)
 
     def _next_phase(self) -> None:
-        source = self._random
-        if self._wanted_kmh > 0:  # comes to a stop: at a light, or for good
-            self._wanted_kmh = 0.0
-            self._parks = source.random() < PARKS_SHARE
-            self._phase_left_s = source.uniform(*(PARKED_S if self._parks else WAITING_S))
+        match self._phase:
+            case Phase.STANDING:
+                self._depart()
+            case Phase.ARRIVED:
+                self._stand()
+            case _:
+                self._phase = Phase.DRIVING
+
+    def _depart(self) -> None:
+        """Choose where to go, and start the engine."""
+        source, habits, roads = self._random, self._habits, self._region
+        if not self._is_working(self._tick_s):
+            self._goal = self._base
+        elif source.random() < habits.elsewhere_share:
+            self._goal = roads.anywhere(source, source.randrange(len(roads.towns)))
         else:
-            self._wanted_kmh = source.choice(SPEEDS_KMH)
-            self._parks = False
-            self._phase_left_s = source.uniform(*CRUISING_S)
+            self._goal = roads.near(source, self._place, habits.trip_m)
+        if not self._engine_on and self._tick_s - self._off_since_s > COLD_AFTER_S:
+            self._no_fix_until_s = self._tick_s + source.uniform(*COLD_START_S)
+        self._engine_on = True
+        self._hard_trip = source.random() < HARD_TRIPS_SHARE
+        self._mover.follow(roads.route(source, self._place, self._goal))
+        self._phase = Phase.STARTING
+        self._until_s = self._tick_s + source.uniform(*BEFORE_DRIVING_S)
 
-    def _move(self, elapsed_s: float) -> None:
-        """Change the speed as far as time allows, then go along the heading at the mean of both speeds."""
-        source = self._random
-        target_kmh = self._wanted_kmh * source.uniform(0.9, 1.05)
-        reach_kmh = ACCELERATION_KMH_PER_S * elapsed_s
-        before_kmh = self._speed_kmh
-        self._speed_kmh += max(-reach_kmh, min(reach_kmh, target_kmh - before_kmh))
-        if before_kmh + self._speed_kmh < 1.0:
-            return
-        self._turn(elapsed_s)
-        metres = (before_kmh + self._speed_kmh) / 2 / 3.6 * elapsed_s
-        heading = math.radians(self._course_deg)
-        self._latitude += metres * math.cos(heading) / METRES_PER_DEGREE
-        self._longitude += metres * math.sin(heading) / METRES_PER_DEGREE / math.cos(math.radians(self._latitude))
-        self._odometer_m += metres
-        self._altitude_m = min(2000.0, max(0.0, self._altitude_m + source.gauss(0.0, 0.5)))
-
-    def _turn(self, elapsed_s: float) -> None:
-        """Bends all the time, corners at times, and back towards home from too far away."""
-        source = self._random
-        north, east = self._home[0] - self._latitude, self._home[1] - self._longitude
-        if max(abs(north), abs(east)) > ROAM_DEGREES_MAX:
-            homewards = math.degrees(math.atan2(east * math.cos(math.radians(self._latitude)), north))
-            self._course_deg = homewards + source.gauss(0.0, 10.0)
-        elif source.random() < min(0.5, elapsed_s / 40):
-            self._course_deg += source.choice((-90.0, 90.0)) + source.gauss(0.0, 5.0)
+    def _stand(self) -> None:
+        """For a stop, or for the night."""
+        source, habits = self._random, self._habits
+        self._phase = Phase.STANDING
+        if self._place == self._base and not self._is_working(self._tick_s):
+            self._engine_on = False
+            self._until_s = self._morning_s(self._tick_s)
         else:
-            self._course_deg += source.gauss(0.0, 3.0)
-        self._course_deg %= 360.0
+            self._engine_on = source.random() >= habits.engine_off_share
+            self._until_s = self._tick_s + source.uniform(*habits.stands_s)
+        self._off_since_s = self._tick_s
 
-    def _report(self, at: datetime, *, ignition_changed: bool) -> Signal:
-        source = self._random
-        speed_kmh = round(self._speed_kmh)
-        attributes: dict[str, Any] = {
-            "ignition": self._ignition,
-            "motion": speed_kmh > 0,
-            "power_v": round(source.gauss(14.1 if self._ignition else 12.6, 0.05), 3),
-            "battery_v": round(source.gauss(4.05, 0.02), 3),
-            "odometer_m": round(self._odometer_m),
-            "gsm_rssi": source.randint(1, 5),
-        }
-        event_code = None
-        if ignition_changed:
-            event_code = self._codes.ignition_on if self._ignition else self._codes.ignition_off
-        elif source.random() < OTHER_EVENTS_SHARE:
-            event_code = source.choice(self._codes.others)
-        return Signal(
-            wire_time=at,
-            device_time=at,
-            fix_valid=True,
-            latitude=round(self._latitude, 7),
-            longitude=round(self._longitude, 7),
-            altitude_m=float(round(self._altitude_m)),
-            speed_kmh=float(speed_kmh),
-            course_deg=float(round(self._course_deg) % 360),
-            satellites=source.randint(6, 14),
-            event_code=event_code,
-            attributes=attributes,
-        )
+    def _hour(self, elapsed_s: float) -> float:
+        """Of the day, by the sun."""
+        at = self._start + timedelta(seconds=elapsed_s)
+        return (at.hour + at.minute / 60 + self._region.home.longitude / 15) % 24
+
+    def _is_working(self, elapsed_s: float) -> bool:
+        begin_h, end_h = self._habits.works_h
+        return begin_h <= self._hour(elapsed_s) < end_h
+
+    def _morning_s(self, elapsed_s: float) -> float:
+        """When work begins again."""
+        wait_h = (self._habits.works_h[0] - self._hour(elapsed_s)) % 24
+        return elapsed_s + wait_h * 3600 + self._random.uniform(60.0, LATER_THAN_USUAL_S)

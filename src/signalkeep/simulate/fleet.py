@@ -5,74 +5,43 @@ load is even, units start staggered, and duration x rate records are made, no mo
 over, or the fleet is told to stop, units make no further records but go on sending what is not
 acknowledged, for at most the grace period.
 
-Promises: the same plan and start give the same devices and records. A fault of the simulator itself (its
-oracle cannot be written) stops the whole fleet. Bounded: connections being opened, records that wait,
-every wait.
+One agenda holds when each unit wants to be woken next: no unit has a task or a timer of its own. Promises: the same
+plan and start give the same devices and records; what the network decides is how they are cut into packets, how often
+they are sent, and the order in which a newest-first unit sends its backlog. A fault of the simulator itself (its
+oracle cannot be written) stops the whole fleet. Bounded: connections being opened, records that wait, every wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import random
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
-import msgspec
-
-from signalkeep import limits
 from signalkeep.clock import Clock
-from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.errors import EnvironmentFault
 from signalkeep.protocols.contract import Encoder
 from signalkeep.simulate.answers import ANSWERS
-from signalkeep.simulate.drive import EVENT_CODES, Drive
+from signalkeep.simulate.coverage import Coverage, DeviceClock, clock_of
+from signalkeep.simulate.drive import Drive
+from signalkeep.simulate.lines import Address, Dialler
 from signalkeep.simulate.oracle import OracleWriter
+from signalkeep.simulate.plan import FIRST_NUMBER, GRACE_S, Plan, device_numbers
+from signalkeep.simulate.receiver import EVENT_CODES
+from signalkeep.simulate.records import Evenly, Recorder, Schedule, Vehicle
+from signalkeep.simulate.roads import HOMES, region
+from signalkeep.simulate.scenarios import Habits, habits_of
+from signalkeep.simulate.track import TrackDrive
 from signalkeep.simulate.unit import Counts, Shared, Unit
 
-FIRST_NUMBER: Final = 356307040000000
-GRACE_S: Final = 30.0
-CUT_RATE: Final = 0.01
+__all__ = ["FIRST_NUMBER", "GRACE_S", "Fleet", "Plan", "device_numbers", "raise_descriptor_limit"]
+
 DESCRIPTORS_SPARE: Final = 100
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fleet is to do."""
-
-    protocol: str
-    host: str = "127.0.0.1"
-    port: int
-    devices: int
-    rate_per_s: float  # records of the whole fleet
-    duration_s: float  # 0: until told to stop
-    grace_s: float = GRACE_S
-    seed: int = 1
-    first_number: int = FIRST_NUMBER
-    cut_rate: float = CUT_RATE  # share of the packets whose connection the device itself cuts
-    answer_s: float = limits.SIMULATED_ANSWER_S_MAX
-    retry_s: float = limits.SIMULATED_RETRY_S_MIN  # pause after the first failure; doubles with each in a row
-
-    def __post_init__(self) -> None:
-        if self.protocol not in ANSWERS:
-            raise CallerError(
-                f"{self.protocol}: no virtual device speaks this protocol",
-                hint=f"Use one of {', '.join(ANSWERS)}.",
-            )
-        if not 1 <= self.devices <= limits.SIMULATED_DEVICES_MAX:
-            raise CallerError(f"{self.devices} devices: from 1 to {limits.SIMULATED_DEVICES_MAX} can be simulated")
-        if not (0 < self.rate_per_s < math.inf and 0 <= self.duration_s < math.inf and self.grace_s >= 0):
-            raise CallerError("the rate must be above 0, duration and grace not below 0")
-        if not 0 <= self.cut_rate < 1:
-            raise CallerError(f"a cut rate of {self.cut_rate}: it is a share, from 0 to below 1")
-        if not 10**14 <= self.first_number <= 10**15 - 10 * limits.SIMULATED_DEVICES_MAX:
-            raise CallerError(f"{self.first_number}: the first device number must have 15 digits, and room above it")
-
-
-def device_numbers(first_number: int, devices: int) -> list[str]:
-    """Consecutive 15-digit numbers: 14 digits counted up from those of `first_number`, a Luhn check digit."""
-    return [_with_check_digit(str(first_number // 10 + index)) for index in range(devices)]
+AGENDA_STEP_S: Final = 0.002  # wishes that lie closer together are met together
 
 
 def raise_descriptor_limit(devices: int) -> None:
@@ -89,22 +58,67 @@ def raise_descriptor_limit(devices: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+class Agenda:
+    """When which unit wants to be woken; one timer for all."""
+
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
+        self._entries: list[tuple[float, int, Unit]] = []
+        self._count = 0  # makes entries of the same time comparable
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, unit: Unit, after_s: float) -> None:
+        """Replaces what the unit wanted before."""
+        unit.wake_at_s = self._loop.time() + after_s
+        self._count += 1
+        heapq.heappush(self._entries, (unit.wake_at_s, self._count, unit))
+        if self._timer is None or self._entries[0][1] == self._count:
+            self._arm()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._entries.clear()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._entries:
+            self._timer = self._loop.call_at(self._entries[0][0], self._ring)
+
+    def _ring(self) -> None:
+        until_s = self._loop.time() + AGENDA_STEP_S
+        due = []
+        while self._entries and self._entries[0][0] <= until_s:
+            at_s, _, unit = heapq.heappop(self._entries)
+            if unit.wake_at_s == at_s:  # else it has wished something else since
+                unit.wake_at_s = math.inf
+                due.append(unit)
+        try:
+            for unit in due:
+                unit.woken()
+        except Exception as error:
+            self._fail(error)
+        self._arm()
+
+
 class Fleet:
     """The units of a plan. `run` once; `counts` may be read meanwhile; `stop` ends the making of records."""
 
     def __init__(self, plan: Plan, encoder: Encoder, clock: Clock, oracle: OracleWriter | None) -> None:
-        now = clock.now()
+        now = plan.start or clock.now()
         self._plan = plan
+        self._start = now.replace(microsecond=now.microsecond // 1000 * 1000)
         self._shared = Shared(
-            host=plan.host,
-            port=plan.port,
             encoder=encoder,
             answers=ANSWERS[plan.protocol],
             clock=clock,
-            start=now.replace(microsecond=now.microsecond // 1000 * 1000),
+            around=self,
+            is_udp=plan.transport == "udp",
             started_s=clock.monotonic(),
-            interval_s=plan.devices / plan.rate_per_s,
-            duration_s=plan.duration_s or math.inf,
+            until_s=plan.duration_s or math.inf,
             cut_rate=plan.cut_rate,
             oracle=oracle,
             answer_s=plan.answer_s,
@@ -112,60 +126,106 @@ class Fleet:
         )
         self.counts: Counts = self._shared.counts
         self.numbers = device_numbers(plan.first_number, plan.devices)
+        self._stopped = asyncio.Event()
+        self._units: list[Unit] = []
+        self._working = 0  # units that are not done
 
     def stop(self) -> None:
         """Make no more records; send what is left."""
-        self._shared.stopped.set()
+        self._stopped.set()
 
     async def run(self) -> Counts:
         """Return when all is acknowledged or the grace period is over. Raises what made it impossible."""
+        plan = self._plan
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._agenda = Agenda(self._fail)
+        address = Address(plan.host, plan.port, plan.transport, plan.tls)
+        self._dialler = Dialler(address, plan.answer_s, self._fail)
+        self._units = [self._unit(index) for index in range(plan.devices)]
+        self._working = plan.devices
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._unit(index).run(), name=f"unit {number}")
-                    for index, number in enumerate(self.numbers)
-                ]
-                await self._time_is_up()
-                await _finish(tasks, self._plan.grace_s)
-        except ExceptionGroup as failures:
-            raise _first(failures) from None  # the other units fail for the same cause
+            for unit in self._units:
+                unit.woken()
+            await self._time_is_up()
+            if not self._ended.done():
+                self._finish()
+            await asyncio.wait([self._ended], timeout=plan.grace_s)
+            if self._ended.done():
+                self._ended.result()
+        finally:
+            self._agenda.close()
+            self._dialler.close()
+            for unit in self._units:
+                unit.close()
         return self.counts
 
-    def _unit(self, index: int) -> Unit:
-        shared, number, seed = self._shared, self.numbers[index], self._plan.seed
-        drive = Drive(
-            random.Random(f"{seed} {number} drive"),  # noqa: S311 - a reproducible drive, not a secret
-            shared.start - timedelta(seconds=1),
-            EVENT_CODES[self._plan.protocol],
-        )
-        source = random.Random(f"{seed} {number} link")  # noqa: S311 - reproducible intentions, not a secret
-        return Unit(shared, number, offset_s=index / self._plan.rate_per_s, drive=drive, source=source)
+    # What a unit asks
+
+    def dial(self, unit: Unit) -> None:
+        self._dialler.dial(unit)
+
+    def wake(self, unit: Unit, after_s: float) -> None:
+        self._agenda.add(unit, after_s)
+
+    def done(self, unit: Unit) -> None:  # noqa: ARG002 - which one does not matter
+        self._working -= 1
+        if self._working == 0 and self._shared.until_s <= self._shared.elapsed_s() and not self._ended.done():
+            self._ended.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _finish(self) -> None:
+        self._shared.until_s = min(self._shared.until_s, self._shared.elapsed_s())
+        for unit in self._units:
+            unit.finish()
+        if self._working == 0 and not self._ended.done():
+            self._ended.set_result(None)
 
     async def _time_is_up(self) -> None:
-        if self._shared.duration_s == math.inf:
-            await self._shared.stopped.wait()
-            return
-        left_s = self._shared.started_s + self._shared.duration_s - self._shared.clock.monotonic()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(left_s):
-                await self._shared.stopped.wait()
+        """The duration is over, somebody said stop, or it has become impossible."""
+        shared = self._shared
+        left_s = None if shared.until_s == math.inf else shared.until_s - shared.elapsed_s()
+        told = asyncio.ensure_future(self._stopped.wait())
+        either: list[asyncio.Future[Any]] = [told, self._ended]
+        try:
+            await asyncio.wait(either, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            with suppress(asyncio.CancelledError):
+                await told
 
+    def _unit(self, index: int) -> Unit:
+        plan, number = self._plan, self.numbers[index]
+        name = f"{plan.seed} {number}"
+        source = random.Random(f"{name} link")  # noqa: S311 - reproducible intentions, not a secret
+        habits = habits_of(plan.scenario, source.random())
+        clock = clock_of(source, drifts=plan.drift, wrong_share=plan.wrong_clocks)
+        schedule, recorder = self._records(index, name, habits, clock)
+        return Unit(
+            self._shared,
+            number,
+            schedule=schedule,
+            recorder=recorder,
+            coverage=Coverage(name, habits, has_gaps=plan.gaps),
+            source=source,
+            newest_first=source.random() < plan.newest_first,
+        )
 
-async def _finish(tasks: Iterable[asyncio.Task[None]], grace_s: float) -> None:
-    _, late = await asyncio.wait(tasks, timeout=grace_s)
-    for task in late:
-        task.cancel()
+    def _records(self, index: int, name: str, habits: Habits, clock: DeviceClock) -> tuple[Schedule, Recorder]:
+        """When a unit's records are due, and what makes them."""
+        plan, start = self._plan, self._start
+        codes = EVENT_CODES[plan.protocol]
+        evenly = Evenly(index / plan.rate_per_s, plan.devices / plan.rate_per_s)
 
+        def vehicle() -> Vehicle:
+            source = random.Random(f"{name} drive")  # noqa: S311 - a reproducible drive, not a secret
+            coverage = Coverage(name, habits, has_gaps=plan.gaps)
+            if plan.track is not None:
+                return TrackDrive(plan.track_part(index), source, start, codes, coverage)
+            home = source.randrange(len(HOMES))
+            return Drive(source, start, codes, habits=habits, roads=region(home, plan.seed), coverage=coverage)
 
-def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
-    failure = failures.exceptions[0]
-    return _first(failure) if isinstance(failure, BaseExceptionGroup) else failure
-
-
-def _with_check_digit(digits: str) -> str:
-    """Luhn: every second digit doubled, from the right, beginning before the check digit."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (2 if place % 2 == 0 else 1)
-        total += value - 9 if value > 9 else value
-    return f"{digits}{-total % 10}"
+        schedule = plan.track_part(index) if plan.track is not None and plan.as_recorded else evenly
+        return schedule, Recorder(vehicle, clock, start)
