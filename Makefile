@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test check lock clean
+.PHONY: help run demo test check bench lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
@@ -37,12 +37,15 @@ check: $(VENV)/.dev $(VENV)/.package ## lint, format, types, layers, dependencie
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 
+bench: $(VENV)/.package ## how fast each stage and the whole is, next to the ceiling of the same run (ten minutes)
+	@exec $(BIN)/python -m benchmarks.bench $(ARGS)
+
 lock: $(VENV)/.dev ## write requirements/*.txt anew (ARGS=--upgrade takes newer versions)
 	$(BIN)/python scripts/lock.py $(ARGS)
 
 clean: ## remove what was built or installed here; data directories stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
 	@sh scripts/venv.sh $(VENV) $(PYTHON)

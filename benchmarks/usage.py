@@ -1,8 +1,7 @@
 """What processes use while something is measured: processor seconds and peak memory, by role.
 
-A process that ends takes its last reading along: processor seconds of short-lived children are never lost whole, but
-what they used after the last look is. PostgreSQL is its postmaster with all that it has started; its memory is counted
-once where processes share it (PSS).
+PostgreSQL is its postmaster with all that it has started, what has ended included; its memory is counted once where
+processes share it (PSS). A process that was replaced counts with what it had used at the last look.
 """
 
 from __future__ import annotations
@@ -16,6 +15,13 @@ import psutil
 
 LOOK_EVERY_S = 0.5
 MIB = 1 << 20
+
+
+def cpu_s_of(process: psutil.Process, *, ended_children: bool = False) -> float:
+    """Processor seconds of a process, and of the children that have ended under it."""
+    times = process.cpu_times()
+    own = float(times.user + times.system)
+    return own + float(times.children_user + times.children_system) if ended_children else own
 
 
 @dataclass
@@ -73,8 +79,7 @@ class Sampler:
             memory = 0.0
             for process in processes:
                 try:
-                    times = process.cpu_times()
-                    self._last[role, process.pid] = times.user + times.system
+                    self._last[role, process.pid] = cpu_s_of(process, ended_children=process.pid in pids)
                     memory += process.memory_full_info().pss if role == "postgres" else process.memory_info().rss
                 except psutil.Error:
                     continue
