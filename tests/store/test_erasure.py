@@ -163,16 +163,16 @@ async def test_a_floor_never_sinks(connection: Connection, log: Path) -> None:
 async def test_a_release_cannot_bring_it_back_while_rows_are_being_deleted(connection: Connection, log: Path) -> None:
     """The floor is raised and the row is still there: it is left alone until the deletion reaches it."""
     feed = await Feed.open(connection)
-    await feed.write(connection, event("9", minute=20))
+    await feed.write(connection, event("9", minute=20), event("9", minute=21, latitude="north"))
     await erasure._raise_floor(connection, "9", FLOOR, actor="tests")
     selection = Selection(device_number="9")
     await registry.register(connection, "9", actor="tests")
     released = await release(
         connection, selection, forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0
     )
-    assert (released.released, released.still_quarantined) == (0, 1)
+    assert (released.released, released.replaced, released.still_quarantined) == (0, 0, 2)
     (done,) = await finish_erasures(connection)
-    assert done.quarantined == 1
+    assert done.quarantined == 2
     assert await finish_erasures(connection) == []
     await assert_sums(connection)
 
