@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from signalkeep.cli.psql import without_password
+from signalkeep.store.schema import HEAD
 from tests.servers import PostgresServer, connected, free_port
 
 pytestmark = pytest.mark.servers
@@ -56,7 +57,7 @@ def test_psql_opens_a_dsn(dsn: str, short_directory: Path) -> None:
         *("psql", "--data", short_directory, "-Atc", "SELECT version_num FROM alembic_version"),
         SIGNALKEEP_DATABASE__DSN=dsn,
     )
-    assert (found.returncode, found.stdout) == (0, "0001\n"), found.stderr
+    assert (found.returncode, found.stdout) == (0, f"{HEAD}\n"), found.stderr
 
 
 def test_psql_of_a_server_that_is_not_running(short_directory: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_password_leaves_the_address() -> None:
 
 async def test_migrate_makes_the_schema_and_says_so(postgres_server: PostgresServer, short_directory: Path) -> None:
     empty = await postgres_server.create_database(migrated=False)
-    for said in ("is now at version 0001", "is already at version 0001"):
+    for said in (f"is now at version {HEAD}", f"is already at version {HEAD}"):
         found = signalkeep("migrate", "--data", short_directory, SIGNALKEEP_DATABASE__DSN=empty)
         assert (found.returncode, found.stdout) == (0, "")
         assert said in found.stderr

@@ -23,6 +23,7 @@ from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.roles import RoleFile, RoleState
 from signalkeep.store import journals
+from signalkeep.store.schema import HEAD
 from tests.builders import NUMBER, ask, event, fill
 from tests.servers import connected, run_sync
 
@@ -88,7 +89,7 @@ def test_nothing_runs(dsn: str, data: Path) -> None:
     page = as_json(dsn, data, expect=1)
     assert (page["running"], page["roles"], page["missing"]) == (False, [], [])
     assert page["database"]["reachable"]
-    assert page["database"]["schema"] == "0001"
+    assert page["database"]["schema"] == HEAD
     (journal,) = page["journals"]
     assert (journal["live"], journal["durable_seq"], journal["ingested_seq"]) == (False, 3, 0)
     assert journal["backlog_entries"] == 3

@@ -300,3 +300,15 @@ async def test_ingest_erases_again_before_it_drives_a_journal(dsn: str, connecti
     assert (await ledger(connection))["erased"] == 0, "it never was a row again"
     assert await times(connection) == [RECEIVED + timedelta(minutes=1)]
     await assert_sums(connection)
+
+
+async def test_housekeeping_leaves_an_erasure_that_has_begun_to_whoever_began_it(
+    connection: Connection, dsn: str, log: Path
+) -> None:
+    erasure_log.append(log, erasure_log.NotedErasure(at=RECEIVED, device_number=NUMBER, erased_to=FLOOR, actor="x"))
+    async with connected(dsn) as other:
+        await other.execute("SELECT pg_advisory_lock($1, 1)", erasure.LOCK_CLASS)
+        assert await reapply_erasures(connection, log) == []
+        assert await connection.fetchval("SELECT count(*) FROM finding") == 0
+    await wait_until_async(lambda: reapply_erasures(connection, log))
+    assert await connection.fetchval("SELECT kind FROM finding") == "erasure_repeated"
