@@ -194,3 +194,10 @@ def test_event_names(dsn: str, run: Run) -> None:
     assert "no protocol" in refused(run("events", "add", "morse", "1", "door"))
     (row,) = [row for row in as_json(run, "events", "list", "--protocol", "json") if row["code"] == "4002"]
     assert row["name"] == "ramp_down"
+
+
+def test_migrate_lets_readers_read_again(dsn: str, run: Run) -> None:
+    ask(dsn, "REVOKE SELECT ON signal FROM signalkeep_reader")
+    assert "reading role" in {check["check"] for check in json.loads(run("doctor", "--json").stdout)}
+    said(run("migrate"))
+    assert "reading role" not in {check["check"] for check in json.loads(run("doctor", "--json").stdout)}

@@ -201,6 +201,18 @@ FROM quarantine q WHERE q.id = 4 AND q.device_id = s.device_id;
             "quarantine_rows",
             "(2 released, 1 discarded, 0 replaced), the table 3 (1 released, 1 discarded",
         ),
+        (f"UPDATE device_state SET suppressed = 1 {OF_DEVICE}", "device_counters", "suppressed 1"),
+        ("UPDATE ledger SET erased = 1 WHERE stored = 3", "signal_rows", "the ledger has 2 signals, the table 3"),
+        (
+            "UPDATE ledger SET erased_quarantine = 1, erased_released = 1 WHERE released = 1",
+            "quarantine_rows",
+            "the ledger has 2 quarantined (0 released",
+        ),
+        (
+            "UPDATE device SET erased_to = '2026-05-01 11:57:30Z', erased_at = now() WHERE id = 1",
+            "erased_rows",
+            "everything up to 2026-05-01 11:57:30",
+        ),
         (OPEN_ROW_STORED, "record_in_both", "2026-05-01 11:57:00"),
         (f"UPDATE device_state SET records = records + 1 {OF_DEVICE}", "device_counters", "records 6"),
         (f"UPDATE device_state SET stored = stored + 1 {OF_DEVICE}", "device_counters", "stored 4"),

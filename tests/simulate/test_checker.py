@@ -15,7 +15,7 @@ from signalkeep.model import Signal
 from signalkeep.simulate.oracle import OracleWriter, line_of
 from signalkeep.store.postgres import Connection
 from tests.faults import checker
-from tests.faults.checker import Key, Stored, Verdict, check, judge
+from tests.faults.checker import Floor, Key, Stored, Verdict, check, judge
 
 START = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
 KEYS = [Key("100", START + timedelta(seconds=number)) for number in range(6)]
@@ -34,6 +34,16 @@ def test_all_is_well() -> None:
 
 def test_what_was_sent_but_not_told_safe_may_be_stored() -> None:
     assert judge(SAFE, SENT, [*ROWS, ROWS[0]._replace(device_time=KEYS[4].device_time, seq=9)], []).clean
+
+
+def test_what_was_erased_is_not_missing_and_must_stay_away() -> None:
+    done = {"100": Floor(START + timedelta(seconds=1), True)}
+    verdict = judge(SAFE, SENT, ROWS[2:], [], done)
+    assert (verdict.clean, verdict.erased) == (True, 2)
+    assert judge(SAFE, SENT, ROWS[3:], [], done).missing == 1, "above the floor"
+    assert judge(SAFE, SENT, ROWS[1:], [], done).resurrected == 1
+    assert judge(SAFE, SENT, ROWS[2:], [KEYS[0]], done).resurrected == 1
+    assert judge(SAFE, SENT, ROWS[1:], [], {"100": done["100"]._replace(finished=False)}).clean, "still under way"
 
 
 def test_an_open_quarantine_row_keeps_a_record_too() -> None:

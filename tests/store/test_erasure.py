@@ -163,16 +163,16 @@ async def test_a_floor_never_sinks(connection: Connection, log: Path) -> None:
 async def test_a_release_cannot_bring_it_back_while_rows_are_being_deleted(connection: Connection, log: Path) -> None:
     """The floor is raised and the row is still there: it is left alone until the deletion reaches it."""
     feed = await Feed.open(connection)
-    await feed.write(connection, event("9", minute=20))
+    await feed.write(connection, event("9", minute=20), event("9", minute=21, latitude="north"))
     await erasure._raise_floor(connection, "9", FLOOR, actor="tests")
     selection = Selection(device_number="9")
     await registry.register(connection, "9", actor="tests")
     released = await release(
         connection, selection, forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0
     )
-    assert (released.released, released.still_quarantined) == (0, 1)
+    assert (released.released, released.replaced, released.still_quarantined) == (0, 0, 2)
     (done,) = await finish_erasures(connection)
-    assert done.quarantined == 1
+    assert done.quarantined == 2
     assert await finish_erasures(connection) == []
     await assert_sums(connection)
 
@@ -300,3 +300,15 @@ async def test_ingest_erases_again_before_it_drives_a_journal(dsn: str, connecti
     assert (await ledger(connection))["erased"] == 0, "it never was a row again"
     assert await times(connection) == [RECEIVED + timedelta(minutes=1)]
     await assert_sums(connection)
+
+
+async def test_housekeeping_leaves_an_erasure_that_has_begun_to_whoever_began_it(
+    connection: Connection, dsn: str, log: Path
+) -> None:
+    erasure_log.append(log, erasure_log.NotedErasure(at=RECEIVED, device_number=NUMBER, erased_to=FLOOR, actor="x"))
+    async with connected(dsn) as other:
+        await other.execute("SELECT pg_advisory_lock($1, 1)", erasure.LOCK_CLASS)
+        assert await reapply_erasures(connection, log) == []
+        assert await connection.fetchval("SELECT count(*) FROM finding") == 0
+    await wait_until_async(lambda: reapply_erasures(connection, log))
+    assert await connection.fetchval("SELECT kind FROM finding") == "erasure_repeated"

@@ -281,3 +281,12 @@ async def test_several_databases_of_a_cluster_share_the_role(postgres_server: Po
             assert await reader_problem(connection) == ""
         finally:
             await connection.close()
+
+
+async def test_a_table_that_is_not_for_readers_is_kept_from_them(connection: Connection) -> None:
+    await connection.execute("CREATE TABLE secret (word text); COMMENT ON TABLE secret IS 'Words. Not for readers.';")
+    assert await grant_reader(connection) == ""
+    await connection.execute(f"SET ROLE {READER}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.fetch("SELECT * FROM secret")
+    await connection.fetch("SELECT * FROM customer")

@@ -7,7 +7,7 @@ corrected by closed intervals; nothing is deleted.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -76,8 +76,8 @@ async def assign(
     """
     if begins_at is not None and ends_at is not None and ends_at <= begins_at:
         raise CallerError("the assignment would end before it begins", hint="Give --from before --to.")
-    now = datetime.now(UTC)
     async with connection.transaction():
+        now: datetime = await connection.fetchval("SELECT now()")
         device_id = await lock_device(connection, device_number)
         vehicle = await find_vehicle(connection, vehicle_name, customer, lock=True)
         if vehicle["retired_at"] is not None and ends_at is None:
@@ -108,8 +108,8 @@ async def assign(
 
 async def unassign(connection: Connection, device_number: str, at: datetime | None, *, actor: str) -> str:
     """Take a device out of its vehicle at a moment (None: now); returns the vehicle's name."""
-    moment = at or datetime.now(UTC)
     async with connection.transaction():
+        moment: datetime = at or await connection.fetchval("SELECT now()")
         device_id = await lock_device(connection, device_number, retired=True)
         vehicle_id = await connection.fetchval(END, device_id, moment)
         if vehicle_id is None:

@@ -109,6 +109,13 @@ WHERE s.device_id = $1
 # Says that nothing is left below the floor.
 SAY_DONE: Final = "UPDATE device SET erased_at = now() WHERE id = $1 AND erased_to = $2"
 
+# The floors of these devices.
+FLOORS: Final = "SELECT id, device_number, erased_to FROM device WHERE device_number = ANY($1::text[])"
+
+# The lock of a device's erasure, held by the session.
+TRY_LOCK: Final = "SELECT pg_try_advisory_lock($1, $2)"
+UNLOCK: Final = "SELECT pg_advisory_unlock($1, $2)"
+
 # Devices with a floor below which something may be left.
 UNFINISHED: Final = """
 SELECT id, device_number, erased_to FROM device WHERE erased_to IS NOT NULL AND erased_at IS NULL ORDER BY id
@@ -144,63 +151,81 @@ async def erase(
             f"nobody has registered or heard of device {device_number}: there is nothing to erase",
             hint="`signalkeep devices list` shows all devices.",
         )
+    # Before it is noted: housekeeping must not take what is about to begin for what a restored database has forgotten.
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", LOCK_CLASS, device_id, timeout=limits.MIGRATION_S_MAX)
     try:
-        noted = NotedErasure(at=datetime.now(UTC), device_number=device_number, erased_to=up_to, actor=actor)
+        _note(log, NotedErasure(at=datetime.now(UTC), device_number=device_number, erased_to=up_to, actor=actor))
+        floor = await _raise_floor(connection, device_number, up_to, actor=actor)
+        return await _delete(connection, device_id, Erased(device_number, floor), actor=actor, progress=progress)
+    finally:
+        await connection.execute(UNLOCK, LOCK_CLASS, device_id)
+
+
+async def restore_floors(connection: Connection, log: Path) -> int:
+    """Raise every floor that the file has and the database does not; returns how many devices wait for deletion."""
+    floors, problem = _read(log)
+    if problem:
+        detail = f"{problem}: if this database is restored, these erasures must be made again by hand"
+        await add_finding(connection, "erasures_unreadable", str(log), detail)
+    rows = await connection.fetch(FLOORS, list(floors))
+    known = {row["device_number"]: row for row in rows}
+    for device_number, floor in sorted(floors.items()):
+        row = known.get(device_number)
+        if row is None:
+            await _repeat(connection, device_number, floor)
+        elif row["erased_to"] is None or row["erased_to"] < floor:
+            if not await connection.fetchval(TRY_LOCK, LOCK_CLASS, row["id"]):
+                continue  # somebody is at it
+            try:
+                (now,) = await connection.fetch(FLOORS, [device_number])
+                if now["erased_to"] is None or now["erased_to"] < floor:
+                    await _repeat(connection, device_number, floor)
+            finally:
+                await connection.execute(UNLOCK, LOCK_CLASS, row["id"])
+    return len(await connection.fetch(UNFINISHED))
+
+
+async def _repeat(connection: Connection, device_number: str, floor: datetime) -> None:
+    await _raise_floor(connection, device_number, floor, actor=BY_ITSELF)
+    await add_finding(
+        connection,
+        "erasure_repeated",
+        f"device {device_number}",
+        f"the database did not know that everything up to {floor} had been erased: it was restored from an older "
+        "state, or the command was interrupted; it is erased again",
+    )
+
+
+def _note(log: Path, noted: NotedErasure) -> None:
+    try:
         erasure_log.append(log, noted)
     except OSError as error:
         raise EnvironmentFault(
             f"the erasure cannot be noted in {log}: {error.strerror or error}; nothing was erased",
             hint="Run it as the user, on the machine and with the data directory of signalkeep.",
         ) from error
-    await connection.execute("SELECT pg_advisory_lock($1, $2)", LOCK_CLASS, device_id, timeout=limits.MIGRATION_S_MAX)
+
+
+def _read(log: Path) -> tuple[dict[str, datetime], str]:
+    """The floors, and what could not be read, '' if all could."""
     try:
-        floor = await _raise_floor(connection, device_number, up_to, actor=actor)
-        return await _delete(connection, device_id, Erased(device_number, floor), actor=actor, progress=progress)
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1, $2)", LOCK_CLASS, device_id)
-
-
-async def restore_floors(connection: Connection, log: Path) -> int:
-    """Raise every floor that the file has and the database does not; returns how many devices wait for deletion."""
-    floors, unreadable = erasure_log.read(log)
-    if unreadable:
-        lines = ", ".join(map(str, unreadable))
-        await add_finding(
-            connection,
-            "erasures_unreadable",
-            str(log),
-            f"lines {lines} cannot be read: if this database is restored, these erasures must be made again by hand",
-        )
-    rows = await connection.fetch(
-        "SELECT device_number, erased_to FROM device WHERE device_number = ANY($1::text[])", list(floors)
-    )
-    known = {row["device_number"]: row["erased_to"] for row in rows}
-    for device_number, floor in sorted(floors.items()):
-        now = known.get(device_number)
-        if now is not None and now >= floor:
-            continue
-        await _raise_floor(connection, device_number, floor, actor=BY_ITSELF)
-        await add_finding(
-            connection,
-            "erasure_repeated",
-            f"device {device_number}",
-            f"the database did not know that everything up to {floor} had been erased: it was restored from an older "
-            "state; it is erased again",
-        )
-    return len(await connection.fetch(UNFINISHED))
+        floors, unreadable = erasure_log.read(log)
+    except OSError as error:
+        return {}, f"the file cannot be read: {error.strerror or error}"
+    return floors, f"lines {', '.join(map(str, unreadable))} cannot be read" if unreadable else ""
 
 
 async def finish_erasures(connection: Connection) -> list[Erased]:
     """Delete what lies below floors where that is not done; those that somebody is at are left to them."""
     done = []
     for row in await connection.fetch(UNFINISHED):
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, row["id"]):
+        if not await connection.fetchval(TRY_LOCK, LOCK_CLASS, row["id"]):
             continue
         try:
             erased = Erased(row["device_number"], row["erased_to"])
             done.append(await _delete(connection, row["id"], erased, actor=BY_ITSELF, progress=lambda _: None))
         finally:
-            await connection.execute("SELECT pg_advisory_unlock($1, $2)", LOCK_CLASS, row["id"])
+            await connection.execute(UNLOCK, LOCK_CLASS, row["id"])
     return done
 
 

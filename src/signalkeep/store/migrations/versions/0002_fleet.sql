@@ -286,6 +286,8 @@ COMMENT ON COLUMN signal_event.attributes IS 'everything else, names in docs/att
 -- The role belongs to the whole cluster, and other databases of it may make it at the same moment.
 
 CREATE FUNCTION signalkeep_grant_reader() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    secret text;
 BEGIN
     BEGIN
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'signalkeep_reader') THEN
@@ -302,6 +304,13 @@ BEGIN
         EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO signalkeep_reader', current_schema());
         EXECUTE format(
             'ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO signalkeep_reader', current_schema());
+        FOR secret IN
+            SELECT c.relname FROM pg_catalog.pg_class c
+            WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
+              AND obj_description(c.oid, 'pg_class') LIKE '%Not for readers.%'
+        LOOP
+            EXECUTE format('REVOKE ALL ON %I FROM signalkeep_reader', secret);
+        END LOOP;
     EXCEPTION WHEN insufficient_privilege THEN
         RETURN 'signalkeep_reader may not read everything: ' || SQLERRM
             || '; run signalkeep migrate as the owner of the tables';
@@ -309,7 +318,7 @@ BEGIN
     DELETE FROM finding WHERE kind = 'reader_role';
     RETURN '';
 END $$;
-COMMENT ON FUNCTION signalkeep_grant_reader() IS 'Makes the role signalkeep_reader and lets it read what is and will be here; returns what to do if it may not.';
+COMMENT ON FUNCTION signalkeep_grant_reader() IS 'Makes the role signalkeep_reader and lets it read what is and will be here, but for tables whose comment says "Not for readers."; returns what to do if it may not.';
 
 INSERT INTO finding (kind, subject, detail)
 SELECT 'reader_role', 'signalkeep_reader', answer FROM signalkeep_grant_reader() AS answer WHERE answer <> '';
