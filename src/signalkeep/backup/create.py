@@ -128,7 +128,7 @@ def _usable(settings: Settings, target: Path) -> Path:
 async def _free_name(target: Path) -> datetime:
     """A moment whose name is not taken: names have whole seconds."""
     while True:
-        moment = datetime.now(UTC).replace(microsecond=0)
+        moment = datetime.now(UTC)
         name = manifest.name_of(moment)
         if not (target / name).exists() and not (target / f".{name}{_PARTIAL}").exists():
             return moment
