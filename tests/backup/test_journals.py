@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from signalkeep.journal.writer import JournalWriter
 from signalkeep.store import journals
 from signalkeep.store.postgres import Connection
 from tests.backup.support import FS, ingest, make, run_ingest, settings_of
-from tests.servers import connected, wait_until_async
+from tests.servers import connected, wait_until, wait_until_async
 
 
 def numbered(number: int) -> FrameEntry:
@@ -71,6 +72,46 @@ async def test_a_journal_that_is_being_written_is_copied_again_and_again_without
     assert first.samefile(tmp_path / "39" / writer.directory.name / first.name), "finished segments are linked"
     await writer.close()
     await running
+
+
+async def test_what_is_written_during_the_copy_does_not_get_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst copier: after each block it waits until the gateway has written more behind it."""
+    writer = JournalWriter.create(FS, _made(tmp_path / "journal"), clock=SystemClock())
+    running = asyncio.create_task(writer.run())
+    durable: list[int] = []
+
+    async def keep_writing() -> None:
+        for number in itertools.count(1):
+            writer.append(numbered(number), lambda done: durable.append(1) if done else None)
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(keep_writing())
+
+    def slow_copy(source: Path, target: Path, length: int | None = None) -> str:
+        rest = source.stat().st_size if length is None else length
+        waits = 0
+        with source.open("rb", buffering=0) as read, target.open("wb") as written:
+            while rest > 0 and (block := read.read(min(4096, rest))):
+                rest -= written.write(block)
+                if waits < 30 and written.tell() > 3 * 4096:
+                    waits, before = waits + 1, len(durable)
+                    wait_until(lambda before=before: len(durable) > before)  # type: ignore[misc]  # a default binds it
+        return "not looked at"
+
+    monkeypatch.setattr(copies, "copy_durably", slow_copy)
+    await wait_until_async(lambda: len(durable) > 50)
+    target = _made(tmp_path / "target")
+    copied = await asyncio.to_thread(
+        copies.back_up, writer.directory, target, evidence_root=tmp_path, cursors=(0, 50), progress=lambda _: None
+    )
+    writing.cancel()
+    await writer.close()
+    await running
+    found = entries(target / writer.directory.name, tmp_path)
+    assert found == list(range(1, copied.part.durable_seq + 1))
+    assert len(durable) > len(found)
 
 
 async def test_a_copy_that_lacks_what_the_database_has_is_no_backup(tmp_path: Path) -> None:
