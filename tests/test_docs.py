@@ -1,7 +1,7 @@
 """What the documentation shows is true: its commands are run, its lists are compared with the code.
 
-A console block of README.md that stands right below the comment `<!-- executed -->` is run, in order, against
-an instance with a data directory of its own:
+A console block of README.md or docs/backup.md that stands right below the comment `<!-- executed -->` is run, in order,
+against an instance with a data directory of its own, where $BACKUPS is a directory beside it:
 
     $ command              must succeed; a trailing backslash continues it on a line that starts with "> "
     output                 what it must print; nothing: whatever it prints
@@ -28,6 +28,7 @@ from tests.servers import wait_until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
+EXECUTED: Final = [README, ROOT / "docs" / "backup.md"]
 BLOCK: Final = re.compile(r"^<!-- executed -->\n+```console\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 PORTS: Final = {"teltonika": 5027, "json": 2006}
 START_S_MAX: Final = 90.0
@@ -111,13 +112,15 @@ def started(data: Path) -> dict[str, int]:
 
 
 @pytest.mark.servers
-def test_what_the_readme_shows_happens(instance: tuple[Path, dict[str, int]]) -> None:
-    found = steps(README.read_text(encoding="utf-8"))
-    assert found, "README.md shows no executed example"
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
+def test_what_a_page_shows_happens(instance: tuple[Path, dict[str, int]], page: Path) -> None:
+    found = steps(page.read_text(encoding="utf-8"))
+    assert found, f"{page.name} shows no executed example"
     data, ports = instance
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "SIGNALKEEP_DATA": str(data),
+        "BACKUPS": str(data.parent / "backups"),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
     }
@@ -131,7 +134,7 @@ def test_what_the_readme_shows_happens(instance: tuple[Path, dict[str, int]]) ->
             timeout=COMMAND_S_MAX,
         )  # fmt: skip
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
-        assert agrees(shown, done.stdout), f"$ {command}\n{done.stdout}\n-- README.md shows --\n{shown}"
+        assert agrees(shown, done.stdout), f"$ {command}\n{done.stdout}\n-- {page.name} shows --\n{shown}"
 
 
 def test_the_page_of_reasons_names_every_reason_once_and_in_order() -> None:

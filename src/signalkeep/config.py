@@ -26,7 +26,7 @@ ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
 PASSWORD_MASK = "********"  # noqa: S105 - what is shown instead of one
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=limits.PORT_MAX)]
 UnknownDevices = Literal["quarantine", "register", "refuse"]
 
 
@@ -93,6 +93,8 @@ class DatabaseSettings(_Section):
             raise ValueError("listen_certificate and listen_key belong together")
         if (self.dsn or self.dsn_file) and self.listen:
             raise ValueError("listen is of the embedded server: where another server listens is set there")
+        if self.listen and int(self.listen.rpartition(":")[2]) > limits.PORT_MAX:
+            raise ValueError("listen: there is no such port")
         return self
 
     def resolved_dsn(self) -> str:

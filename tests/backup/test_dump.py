@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from signalkeep.backup import dump
+from signalkeep.backup import create, dump
 from signalkeep.backup.programs import connection_of
 from signalkeep.backup.restore import restore
-from signalkeep.errors import CallerError
+from signalkeep.errors import CallerError, DatabaseUnavailable, EnvironmentFault
 from signalkeep.store import binaries
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.notes import last_backup, restored
@@ -18,6 +20,7 @@ from signalkeep.store.postgres import Connection
 from signalkeep.store.queries import SignalTail
 from signalkeep.store.schema import HEAD, schema_version
 from tests.backup.support import ingest, make, run_ingest, settings_of
+from tests.builders import ask
 from tests.servers import SETTINGS, PostgresServer, connected, run_sync
 
 pytestmark = pytest.mark.servers
@@ -64,6 +67,30 @@ async def test_a_dump_and_the_journals_come_back_into_another_database(tmp_path:
     async with connected(empty) as connection:
         assert await connection.fetchval("SELECT count(*), count(DISTINCT digest) FROM signal") == 60
         assert await connection.fetchval("SELECT count(*) FROM finding WHERE kind = 'database_restored'") == 1
+
+
+async def test_when_the_database_or_the_disk_gives_up_there_is_no_backup(
+    tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the connection goes the lock that keeps journal files where they are."""
+    settings = settings_of(tmp_path / "data", dsn)
+    sound = create._journals
+
+    def cut(*arguments: Any) -> Any:
+        ask(dsn, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE '%backup'")
+        return sound(*arguments)
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", "/backups/x")
+
+    monkeypatch.setattr(create, "_journals", cut)
+    with pytest.raises(DatabaseUnavailable):
+        await make(settings, tmp_path / "backups")
+    monkeypatch.setattr(create, "_journals", full)
+    with pytest.raises(EnvironmentFault, match="/backups/x: No space left"):
+        await make(settings, tmp_path / "backups")
+    assert not list((tmp_path / "backups").iterdir())
+    assert last_backup(settings) is None
 
 
 async def stored_order(connection: Connection) -> list[int]:

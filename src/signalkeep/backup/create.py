@@ -22,7 +22,7 @@ from uuid import UUID
 
 import msgspec
 
-from signalkeep import __version__
+from signalkeep import __version__, limits
 from signalkeep.backup import base, dump, journals, manifest, programs
 from signalkeep.backup.manifest import DatabasePart, FileSum, JournalPart, Manifest
 from signalkeep.config import Settings
@@ -67,35 +67,68 @@ async def create(
     try:
         if await schema_version(connection) != HEAD:
             await ensure_schema(dsn, settings.database)
-        made_at = await _free_name(target)
-        with _unfinished(target, made_at) as work:
-            await hold_files(connection)
-            before = await known_journals(connection)
-            database, database_sums = await _database(settings, connection, work, progress)
-            after = await known_journals(connection)
-            parts, sums = await asyncio.to_thread(_journals, settings, work, host, before, after, progress)
-            await connection.fetchval("SELECT 1")  # the same connection all the time: the lock was held
-            whole = Manifest(
-                manifest.FORMAT,
-                __version__,
-                made_at,
-                datetime.now(UTC),
-                host,
-                database,
-                parts,
-                _settings(settings_file, work),
-                await asyncio.to_thread(_sums, work, database_sums + sums, progress),
-            )
-            final = await asyncio.to_thread(_finish, work, target, whole)
+        with queries.plain_faults(connection), told_as_faults(f"the backup in {target}"):
+            final, whole = await _make(settings, connection, target, host, settings_file, progress)
     finally:
-        await connection.close(timeout=10)
+        await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
     if settings.data.is_dir():
-        note_backup(settings, LastBackup(made_at, str(final), whole.bytes))
+        note_backup(settings, LastBackup(whole.made_at, str(final), whole.bytes))
     removed = prune(target, keep) if keep is not None else []
-    elsewhere = sorted({part.elsewhere for part in parts if part.elsewhere})
-    described = f"{database.kind} of PostgreSQL {database.version}"
-    copied = sum(1 for part in parts if part.segments)
-    return Made(str(final), made_at, whole.bytes, described, copied, [str(path) for path in removed], elsewhere)
+    return Made(
+        str(final),
+        whole.made_at,
+        whole.bytes,
+        f"{whole.database.kind} of PostgreSQL {whole.database.version}",
+        sum(1 for part in whole.journals if part.segments),
+        [str(path) for path in removed],
+        sorted({part.elsewhere for part in whole.journals if part.elsewhere}),
+    )
+
+
+async def _make(
+    settings: Settings,
+    connection: Connection,
+    target: Path,
+    host: str,
+    settings_file: Path | None,
+    progress: Callable[[str], None],
+) -> tuple[Path, Manifest]:
+    made_at = await _free_name(target)
+    with _unfinished(target, made_at) as work:
+        progress("waiting until nothing is removed from the journals")
+        await hold_files(connection)
+        before = await known_journals(connection)
+        database, database_sums = await _database(settings, connection, work, progress)
+        after = await known_journals(connection)
+        parts, sums = await asyncio.to_thread(_journals, settings, work, host, before, after, progress)
+        await connection.fetchval("SELECT 1")  # the same connection all the time: the lock was held
+        whole = Manifest(
+            manifest.FORMAT,
+            __version__,
+            made_at,
+            datetime.now(UTC),
+            host,
+            database,
+            parts,
+            _settings(settings_file, work),
+            await asyncio.to_thread(_sums, work, database_sums + sums, progress),
+        )
+        return await asyncio.to_thread(_finish, work, target, whole), whole
+
+
+@contextmanager
+def told_as_faults(what: str) -> Iterator[None]:
+    """A full or failing disk is said in words."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise EnvironmentFault(
+            f"{what} failed{where}: {error.strerror or error}",
+            hint="Mend that, then run it again; nothing is half done.",
+        ) from error
 
 
 def prune(target: Path, keep: int) -> list[Path]:
