@@ -11,7 +11,8 @@ import pytest
 
 from signalkeep.backup import journals as copies
 from signalkeep.backup import manifest
-from signalkeep.backup.restore import restore
+from signalkeep.backup import restore as restoring
+from signalkeep.backup.restore import Before, _findings, restore
 from signalkeep.clock import SystemClock
 from signalkeep.errors import EnvironmentFault
 from signalkeep.ingest.retention import Retention
@@ -172,10 +173,8 @@ async def test_what_nobody_can_number_is_said_by_time(tmp_path: Path, dsn: str) 
     found = manifest.read(backup)
 
     def said(made_at: datetime, oldest: datetime | None, *, archived: bool = False) -> list[str]:
-        from signalkeep.backup.restore import _findings
-
         aged = type(found)(**{**{name: getattr(found, name) for name in found.__struct_fields__}, "made_at": made_at})
-        findings = _findings(settings, backup, aged, [], oldest, now, archived=archived)
+        findings = _findings(settings, backup, aged, [], Before(now, [], oldest), now, archived=archived)
         return [finding.detail for finding in findings if finding.kind == "restore_gap"]
 
     now = datetime(2026, 5, 10, tzinfo=UTC)
@@ -185,3 +184,36 @@ async def test_what_nobody_can_number_is_said_by_time(tmp_path: Path, dsn: str) 
     assert "2026-05-07 00:00:00 to 2026-05-08 00:00:00" in said(now - 3 * day, now - 2 * day)[0], "they begin later"
     assert "2026-05-01 00:00:00 to 2026-05-07 00:00:00" in said(now - 9 * day, now - 20 * day)[0], "72 hours are kept"
     assert said(now - 9 * day, now - 20 * day, archived=True) == [], "an archive keeps everything"
+
+
+@pytest.mark.servers
+async def test_a_second_try_still_knows_what_was_missing_before_the_first(
+    tmp_path: Path, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first try has placed does not pass for journals that were always there."""
+    settings = settings_of(tmp_path / "data", dsn)
+    writer = JournalWriter.create(FS, settings.journal_root, clock=SystemClock())
+    running = asyncio.create_task(writer.run())
+    writer.append(numbered(1))
+    await wait_until_async(lambda: writer.durable_seq == 1)
+    backup = await make(settings, tmp_path / "backups")
+    await writer.close()
+    await running
+    database = await connection.fetchval("SELECT current_database()")
+    empty = f"{database}_empty"
+    await connection.execute(f"CREATE DATABASE {empty} TEMPLATE template0")
+    elsewhere = settings_of(tmp_path / "elsewhere", dsn.replace(f"/{database}?", f"/{empty}?"))
+
+    async def killed(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(restoring, "_place_database", killed)
+            await restore(elsewhere, backup, archive=None, despite_damage=False, progress=lambda _: None)
+        assert [path.name for path in elsewhere.journal_root.iterdir()] == [writer.directory.name]
+        done = await restore(elsewhere, backup, archive=None, despite_damage=False, progress=lambda _: None)
+    finally:
+        await connection.execute(f"DROP DATABASE {empty} WITH (FORCE)")
+    kinds = [finding.kind for finding in done.findings]
+    assert kinds == ["database_restored", "journal_end_unknown", "restore_gap"]
