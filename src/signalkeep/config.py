@@ -9,6 +9,7 @@ keys are refused: a misspelt setting must not be a silent one. A secret can stan
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import tomllib
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from signalkeep import limits
@@ -75,15 +76,22 @@ class DatabaseSettings(_Section):
     bin_dir: Path | None = Field(default=None, description="bin folder of an installed PostgreSQL to embed")
     run_as: str = Field(default="", description="user for the embedded server when started as root")
     listen: str = Field(
-        default="",
-        pattern=r"^$|^[^\s:,'\"]+:[1-9]\d{0,4}$|^\[[0-9A-Fa-f:.]+\]:[1-9]\d{0,4}$",
-        description="ADDRESS:PORT of the embedded server for programs that only read; empty: none",
+        default="", description="ADDRESS:PORT of the embedded server for programs that only read; empty: none"
     )
     reader_password_file: Path | None = Field(
         default=None, description="a file with the password for that; default: one is made in the data directory"
     )
     listen_certificate: Path | None = Field(default=None, description="certificate (PEM) for TLS on that address")
     listen_key: Path | None = Field(default=None, description="its private key (PEM)")
+
+    @field_validator("listen")
+    @classmethod
+    def _address_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        named = re.fullmatch(r"[^\s:,'\"\[\]]+|\[[0-9A-Fa-f:.]+\]", host)
+        if value and not (colon and named and port.isdecimal() and 1 <= int(port) <= limits.PORT_MAX):
+            raise ValueError("this is no ADDRESS:PORT, such as 127.0.0.1:5433 or [::1]:5433")
+        return value
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseSettings:
@@ -93,8 +101,6 @@ class DatabaseSettings(_Section):
             raise ValueError("listen_certificate and listen_key belong together")
         if (self.dsn or self.dsn_file) and self.listen:
             raise ValueError("listen is of the embedded server: where another server listens is set there")
-        if self.listen and int(self.listen.rpartition(":")[2]) > limits.PORT_MAX:
-            raise ValueError("listen: there is no such port")
         return self
 
     def resolved_dsn(self) -> str:
