@@ -30,7 +30,7 @@ from signalkeep.errors import AlreadyRunning, CallerError, EnvironmentFault
 from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.reader import find_journals
 from signalkeep.store import queries
-from signalkeep.store.durable import copy_durably, sha256_of, sync_path, sync_tree
+from signalkeep.store.durable import copy_durably, sha256_of, sync_path
 from signalkeep.store.journals import KnownJournal, hold_files, known_journals
 from signalkeep.store.notes import LastBackup, note_backup
 from signalkeep.store.postgres import Connection, connect, dsn_of
@@ -215,6 +215,7 @@ async def _database(
         progress("database: pg_dump")
         await dump.dump(program, dsn_of(settings), place / manifest.DUMP_NAME)
         sync_path(place / manifest.DUMP_NAME)
+        sync_path(place)
         return DatabasePart("dump", version, major, schema), []
     place.rmdir()
     return await base.take(settings, place, version=version, schema=schema, progress=progress)
@@ -279,10 +280,8 @@ def _sums(work: Path, known: list[FileSum], progress: Callable[[str], None]) -> 
 
 
 def _finish(work: Path, target: Path, whole: Manifest) -> Path:
-    """Everything synced, then the name."""
+    """Everything is synced, by whoever wrote it; then comes the name."""
     manifest.write(work, whole)
-    if whole.database.kind == "base":
-        sync_tree(work / manifest.DATABASE)
     sync_path(work)
     final = target / manifest.name_of(whole.made_at)
     work.rename(final)

@@ -26,7 +26,7 @@ from signalkeep.errors import CallerError, EnvironmentFault
 from signalkeep.store import binaries, swap
 from signalkeep.store.binaries import Account
 from signalkeep.store.cluster import give_all_to
-from signalkeep.store.durable import copy_durably, sync_tree, write_whole
+from signalkeep.store.durable import sync_tree, write_whole
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.notes import Restored, RestoreFinding, note_restored
 from signalkeep.store.postgres import dsn_of, redact, socket_directory
@@ -244,7 +244,8 @@ def _copy_cluster(source: Path, work: Path, found: Manifest, account: Account) -
         if path.is_dir():
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
-            copy_durably(path, place)
+            shutil.copyfile(path, place)
+            place.chmod(0o600)
     give_all_to(target, account)
     sync_tree(target)
     return target
