@@ -201,3 +201,16 @@ def test_whatever_the_environment_says_the_answer_is_settings_or_a_settings_erro
     except SettingsError as error:
         said = error.message
     assert "environment" in said
+
+
+@pytest.mark.parametrize(
+    "listen", ["5433", ":5433", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "a b:1", "a,b:1", "::1:5"]
+)
+def test_an_address_that_is_none_is_refused_in_plain_words(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(SettingsError, match=r"such as 127\.0\.0\.1:5433"):
+        load(tmp_path, environ={"SIGNALKEEP_DATABASE__LISTEN": listen})
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:5433", "[::1]:5433", "localhost:1", "*:65535", ""])
+def test_an_address_to_listen_on(tmp_path: Path, listen: str) -> None:
+    assert load(tmp_path, environ={"SIGNALKEEP_DATABASE__LISTEN": listen}).database.listen == listen

@@ -1,7 +1,7 @@
 """What the documentation shows is true: its commands are run, its lists are compared with the code.
 
 A console block of a page in PAGES that stands right below the comment `<!-- executed -->` is run, in order, against
-an instance with a data directory of its own:
+an instance with a data directory of its own, where $BACKUPS is a directory beside it:
 
     $ command              must succeed; a trailing backslash continues it on a line that starts with "> "
     output                 what it must print; nothing: whatever it prints
@@ -28,7 +28,7 @@ from signalkeep.roles import running_roles
 from tests.servers import wait_until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PAGES: Final = ("README.md", "docs/operations.md")
+PAGES: Final = ("README.md", "docs/operations.md", "docs/backup.md")
 BLOCK: Final = re.compile(r"^<!-- executed -->\n+```console\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 PORTS: Final = {"teltonika": 5027, "json": 2006}
 MONITOR_PORT: Final = 7465
@@ -135,6 +135,7 @@ def test_what_a_page_shows_happens(page: str, instance: tuple[Path, dict[str, in
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "SIGNALKEEP_DATA": str(data),
+        "BACKUPS": str(data.parent / "backups"),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}{os.pathsep}{stand_ins(data.parent)}",
         "COLUMNS": "200",
     }

@@ -9,6 +9,7 @@ keys are refused: a misspelt setting must not be a silent one. A secret can stan
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import tomllib
@@ -17,7 +18,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from signalkeep import limits
@@ -28,7 +29,7 @@ NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
 MONITOR_PORT = 7465
 PASSWORD_MASK = "********"  # noqa: S105 - what is shown instead of one
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=limits.PORT_MAX)]
 Network = IPv4Network | IPv6Network
 UnknownDevices = Literal["quarantine", "register", "refuse"]
 
@@ -137,15 +138,22 @@ class DatabaseSettings(_Section):
     bin_dir: Path | None = Field(default=None, description="bin folder of an installed PostgreSQL to embed")
     run_as: str = Field(default="", description="user for the embedded server when started as root")
     listen: str = Field(
-        default="",
-        pattern=r"^$|^[^\s:,'\"]+:[1-9]\d{0,4}$|^\[[0-9A-Fa-f:.]+\]:[1-9]\d{0,4}$",
-        description="ADDRESS:PORT of the embedded server for programs that only read; empty: none",
+        default="", description="ADDRESS:PORT of the embedded server for programs that only read; empty: none"
     )
     reader_password_file: Path | None = Field(
         default=None, description="a file with the password for that; default: one is made in the data directory"
     )
     listen_certificate: Path | None = Field(default=None, description="certificate (PEM) for TLS on that address")
     listen_key: Path | None = Field(default=None, description="its private key (PEM)")
+
+    @field_validator("listen")
+    @classmethod
+    def _address_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        named = re.fullmatch(r"[^\s:,'\"\[\]]+|\[[0-9A-Fa-f:.]+\]", host)
+        if value and not (colon and named and port.isdecimal() and 1 <= int(port) <= limits.PORT_MAX):
+            raise ValueError("this is no ADDRESS:PORT, such as 127.0.0.1:5433 or [::1]:5433")
+        return value
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseSettings:

@@ -23,6 +23,7 @@ EVENT_CODE_CHARS_MAX: Final = 64
 JSON_NESTING_MAX: Final = 32  # braces and brackets within each other in one event
 
 # Gateway
+PORT_MAX: Final = 65_535
 GATEWAY_PROCESSES_MAX: Final = 16
 CONNECTIONS_MAX: Final = 20_000
 CONNECTIONS_PER_ADDRESS_MAX: Final = 1_000  # carriers put many devices behind one address

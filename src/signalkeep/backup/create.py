@@ -22,7 +22,7 @@ from uuid import UUID
 
 import msgspec
 
-from signalkeep import __version__
+from signalkeep import __version__, limits
 from signalkeep.backup import base, dump, journals, manifest, programs
 from signalkeep.backup.manifest import DatabasePart, FileSum, JournalPart, Manifest
 from signalkeep.config import Settings
@@ -30,7 +30,7 @@ from signalkeep.errors import AlreadyRunning, CallerError, EnvironmentFault
 from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.reader import find_journals
 from signalkeep.store import queries
-from signalkeep.store.durable import copy_durably, sha256_of, sync_path, sync_tree
+from signalkeep.store.durable import copy_durably, sha256_of, sync_path
 from signalkeep.store.journals import KnownJournal, hold_files, known_journals
 from signalkeep.store.notes import LastBackup, note_backup
 from signalkeep.store.postgres import Connection, connect, dsn_of
@@ -67,35 +67,68 @@ async def create(
     try:
         if await schema_version(connection) != HEAD:
             await ensure_schema(dsn, settings.database)
-        made_at = await _free_name(target)
-        with _unfinished(target, made_at) as work:
-            await hold_files(connection)
-            before = await known_journals(connection)
-            database, database_sums = await _database(settings, connection, work, progress)
-            after = await known_journals(connection)
-            parts, sums = await asyncio.to_thread(_journals, settings, work, host, before, after, progress)
-            await connection.fetchval("SELECT 1")  # the same connection all the time: the lock was held
-            whole = Manifest(
-                manifest.FORMAT,
-                __version__,
-                made_at,
-                datetime.now(UTC),
-                host,
-                database,
-                parts,
-                _settings(settings_file, work),
-                await asyncio.to_thread(_sums, work, database_sums + sums, progress),
-            )
-            final = await asyncio.to_thread(_finish, work, target, whole)
+        with queries.plain_faults(connection), told_as_faults(f"the backup in {target}"):
+            final, whole = await _make(settings, connection, target, host, settings_file, progress)
     finally:
-        await connection.close(timeout=10)
+        await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
     if settings.data.is_dir():
-        note_backup(settings, LastBackup(made_at, str(final), whole.bytes))
+        note_backup(settings, LastBackup(whole.made_at, str(final), whole.bytes))
     removed = prune(target, keep) if keep is not None else []
-    elsewhere = sorted({part.elsewhere for part in parts if part.elsewhere})
-    described = f"{database.kind} of PostgreSQL {database.version}"
-    copied = sum(1 for part in parts if part.segments)
-    return Made(str(final), made_at, whole.bytes, described, copied, [str(path) for path in removed], elsewhere)
+    return Made(
+        str(final),
+        whole.made_at,
+        whole.bytes,
+        f"{whole.database.kind} of PostgreSQL {whole.database.version}",
+        sum(1 for part in whole.journals if part.segments),
+        [str(path) for path in removed],
+        sorted({part.elsewhere for part in whole.journals if part.elsewhere}),
+    )
+
+
+async def _make(
+    settings: Settings,
+    connection: Connection,
+    target: Path,
+    host: str,
+    settings_file: Path | None,
+    progress: Callable[[str], None],
+) -> tuple[Path, Manifest]:
+    made_at = await _free_name(target)
+    with _unfinished(target, made_at) as work:
+        progress("waiting until nothing is removed from the journals")
+        await hold_files(connection)
+        before = await known_journals(connection)
+        database, database_sums = await _database(settings, connection, work, progress)
+        after = await known_journals(connection)
+        parts, sums = await asyncio.to_thread(_journals, settings, work, host, before, after, progress)
+        await connection.fetchval("SELECT 1")  # the same connection all the time: the lock was held
+        whole = Manifest(
+            manifest.FORMAT,
+            __version__,
+            made_at,
+            datetime.now(UTC),
+            host,
+            database,
+            parts,
+            _settings(settings_file, work),
+            await asyncio.to_thread(_sums, work, database_sums + sums, progress),
+        )
+        return await asyncio.to_thread(_finish, work, target, whole), whole
+
+
+@contextmanager
+def told_as_faults(what: str) -> Iterator[None]:
+    """A full or failing disk is said in words."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise EnvironmentFault(
+            f"{what} failed{where}: {error.strerror or error}",
+            hint="Mend that, then run it again; nothing is half done.",
+        ) from error
 
 
 def prune(target: Path, keep: int) -> list[Path]:
@@ -128,7 +161,7 @@ def _usable(settings: Settings, target: Path) -> Path:
 async def _free_name(target: Path) -> datetime:
     """A moment whose name is not taken: names have whole seconds."""
     while True:
-        moment = datetime.now(UTC).replace(microsecond=0)
+        moment = datetime.now(UTC)
         name = manifest.name_of(moment)
         if not (target / name).exists() and not (target / f".{name}{_PARTIAL}").exists():
             return moment
@@ -182,6 +215,7 @@ async def _database(
         progress("database: pg_dump")
         await dump.dump(program, dsn_of(settings), place / manifest.DUMP_NAME)
         sync_path(place / manifest.DUMP_NAME)
+        sync_path(place)
         return DatabasePart("dump", version, major, schema), []
     place.rmdir()
     return await base.take(settings, place, version=version, schema=schema, progress=progress)
@@ -246,10 +280,8 @@ def _sums(work: Path, known: list[FileSum], progress: Callable[[str], None]) -> 
 
 
 def _finish(work: Path, target: Path, whole: Manifest) -> Path:
-    """Everything synced, then the name."""
+    """Everything is synced, by whoever wrote it; then comes the name."""
     manifest.write(work, whole)
-    if whole.database.kind == "base":
-        sync_tree(work / manifest.DATABASE)
     sync_path(work)
     final = target / manifest.name_of(whole.made_at)
     work.rename(final)

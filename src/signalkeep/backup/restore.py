@@ -26,7 +26,7 @@ from signalkeep.errors import CallerError, EnvironmentFault
 from signalkeep.store import binaries, swap
 from signalkeep.store.binaries import Account
 from signalkeep.store.cluster import give_all_to
-from signalkeep.store.durable import copy_durably, sync_tree
+from signalkeep.store.durable import sync_tree, write_whole
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.notes import Restored, RestoreFinding, note_restored
 from signalkeep.store.postgres import dsn_of, redact, socket_directory
@@ -67,10 +67,11 @@ async def restore(
         raise _damaged(backup, damages)
     if not settings.embedded:
         await dump.refuse_unless_empty(dsn_of(settings), settings.database)
-    before = journals.oldest_bytes([settings.journal_root, *([archive] if archive else [])])
-    placed, from_archive, gone = await asyncio.to_thread(_place_journals, settings, backup, found, archive, progress)
     now = datetime.now(UTC)
-    findings = list(_findings(settings, backup, found, gone, before, now, archived=archive is not None))
+    was = _remember(settings, backup, archive, now)
+    placed, from_archive, fetched = await asyncio.to_thread(_place_journals, settings, backup, found, archive, progress)
+    gone = [part for part in found.journals if part.alive and part.uuid.hex not in {*was.on_disk, *fetched}]
+    findings = list(_findings(settings, backup, found, gone, was, now, archived=archive is not None))
     note = Restored(backup.name, findings)
     aside = await _place_database(settings, backup, found, note, now, progress)
     where = str(settings.data / "postgres" / str(found.database.major))
@@ -97,15 +98,43 @@ def _damaged(backup: Path, damages: list[Damage]) -> EnvironmentFault:
     )
 
 
+class Before(msgspec.Struct):
+    """What lay on the disk before anything of a backup was placed there."""
+
+    at: datetime
+    on_disk: list[str]  # journals
+    oldest: datetime | None  # when the oldest bytes of a journal were begun, on the disk or in the archive
+
+
+def _remember(settings: Settings, backup: Path, archive: Path | None, now: datetime) -> Before:
+    """What lies there now, and what lay there when this backup was first restored: whatever is worse.
+
+    Else a second try would take what the first one has placed for journals that were always there, and not say what
+    may be missing.
+    """
+    settings.journal_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    roots = [settings.journal_root, *([archive] if archive else [])]
+    before = Before(now, [path.name for path in settings.journal_root.iterdir()], journals.oldest_bytes(roots))
+    file = settings.data / "restores.json"
+    try:
+        noted = msgspec.json.decode(file.read_bytes(), type=dict[str, Before])
+    except (OSError, msgspec.DecodeError):
+        noted = {}
+    if first := noted.get(backup.name):
+        before.at = first.at
+        before.on_disk = [name for name in before.on_disk if name in first.on_disk]
+        before.oldest = max(before.oldest, first.oldest) if before.oldest and first.oldest else None
+    write_whole(file, msgspec.json.encode({**noted, backup.name: before}))
+    return before
+
+
 # Journals
 
 
 def _place_journals(
     settings: Settings, backup: Path, found: Manifest, archive: Path | None, progress: Callable[[str], None]
-) -> tuple[int, int, list[JournalPart]]:
-    """Segments placed from the backup and from the archive, and journals whose later entries may be gone."""
-    settings.journal_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    on_disk = {path.name for path in settings.journal_root.iterdir()}
+) -> tuple[int, int, list[str]]:
+    """Segments placed from the backup and from the archive, and the journals that the archive has to its end."""
     known = {part.uuid: part for part in found.journals}
     needed = journals.needed_of(archive, known) if archive is not None else {}
     placed = from_archive = 0
@@ -119,8 +148,7 @@ def _place_journals(
             progress(f"journal {part.uuid.hex[:8]}")
             source = backup / "journal" / part.uuid.hex
             placed += len(journals.place_from(source, settings.journal_root, part.uuid, names))
-    gone = [part for part in found.journals if part.alive and part.uuid.hex not in on_disk and part.uuid not in needed]
-    return placed, from_archive, gone
+    return placed, from_archive, [uuid.hex for uuid in needed]
 
 
 def _findings(
@@ -128,12 +156,12 @@ def _findings(
     backup: Path,
     found: Manifest,
     gone: Iterable[JournalPart],
-    oldest: datetime | None,
+    was: Before,
     now: datetime,
     *,
     archived: bool,
 ) -> Iterable[RestoreFinding]:
-    """What people must know afterwards. `oldest`: when the oldest bytes were written that lay there before."""
+    """What people must know afterwards."""
     subject = f"backup {backup.name}"
     yield RestoreFinding(
         "database_restored",
@@ -149,12 +177,10 @@ def _findings(
             f"holds it up to entry {part.durable_seq}, later entries are gone, and nobody knows how many there were",
         )
     window_start = now - timedelta(hours=settings.journal.replay_window_h)
-    reaches_to = oldest
-    if oldest is None:
-        reaches_to = now
-    elif oldest <= found.made_at and not archived and found.made_at < window_start:
+    reaches_to = was.oldest or was.at
+    if was.oldest is not None and was.oldest <= found.made_at and not archived and found.made_at < window_start:
         reaches_to = window_start  # older journals may have been removed, whatever else lies there
-    if reaches_to is not None and reaches_to > found.made_at:
+    if reaches_to > found.made_at:
         yield RestoreFinding(
             "restore_gap",
             subject,
@@ -218,7 +244,8 @@ def _copy_cluster(source: Path, work: Path, found: Manifest, account: Account) -
         if path.is_dir():
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
-            copy_durably(path, place)
+            shutil.copyfile(path, place)
+            place.chmod(0o600)
     give_all_to(target, account)
     sync_tree(target)
     return target

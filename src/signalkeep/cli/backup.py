@@ -77,7 +77,8 @@ def create(
         print_json(made)
         return
     size = f"{made.bytes / limits.MIB:.1f} MiB"
-    out.print(f"backup {made.path}: {made.database}, {made.journals} journals, {size}", markup=False)
+    copied = "1 journal" if made.journals == 1 else f"{made.journals} journals"
+    out.print(f"backup {made.path}: {made.database}, {copied}, {size}", markup=False)
     for path in made.removed:
         out.print(f"removed {path}", markup=False)
     if made.not_included:

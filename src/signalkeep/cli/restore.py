@@ -39,10 +39,11 @@ def restore(
 ) -> None:
     """Restore a backup. The present database is kept aside, journals on the disk stay."""
     from signalkeep.backup import restore as work
+    from signalkeep.backup.create import told_as_faults
 
     settings = config.load(data, config_file)
     prepare_directories(settings)
-    with at_rest(settings), progress_line(quiet=as_json) as progress:
+    with at_rest(settings), progress_line(quiet=as_json) as progress, told_as_faults(f"the restore of {backup}"):
         done = run_async(
             work.restore(
                 settings,

@@ -164,11 +164,15 @@ class IngestService:
     async def _report_restore(self, connection: Connection) -> None:
         """A restore that was done while nobody ran becomes findings: our drivers are new and remember no position."""
         note = notes.restored(self._settings.data)
-        if note is not None:
+        if note is None:
+            return
+        try:
             for finding in note.findings:
                 log.warning("database restored", kind=finding.kind, subject=finding.subject, detail=finding.detail)
                 await journals.add_finding(connection, finding.kind, finding.subject, finding.detail)
             notes.forget_restored(self._settings.data)
+        except Exception as error:  # the note is still there: the next connection reports it
+            log.warning("a restore could not be reported", error=f"{type(error).__name__}: {error}")
 
     async def _connect(self) -> Connection:
         if not self._schema_ready:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from signalkeep import limits
 from signalkeep.store import sql
 from signalkeep.store.postgres import Connection
 
@@ -144,7 +145,7 @@ async def known_journals(connection: Connection) -> list[KnownJournal]:
 
 async def hold_files(connection: Connection) -> None:
     """Keep every journal file where it is until the connection closes; waits for a removal under way."""
-    await connection.execute("SELECT pg_advisory_lock_shared($1)", FILES_LOCK)
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", FILES_LOCK, timeout=limits.BACKUP_S_MAX)
 
 
 async def may_remove_files(connection: Connection) -> bool:
