@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from signalkeep import __version__, config
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows
@@ -115,21 +114,29 @@ def example_file() -> str:
         "# Take the # away from what you change. `signalkeep config check FILE` says whether it can be used.",
         "",
     ]
-    sections = {name: field.default for name, field in Settings.model_fields.items() if name != "data"}
-    for name, default in sections.items():
-        if not isinstance(default, BaseModel):
-            lines += _entry(name, default, Settings.model_fields[name].description or "")
-    for name, default in sections.items():
-        if isinstance(default, BaseModel):
-            lines += [f"[{name}]", *_comment(type(default).__doc__ or ""), ""]
-            for path, value, meaning in leaves(default):
-                lines += _entry(path[-1], value, meaning)
-    return "\n".join(lines).rstrip() + "\n"
+    defaults = {name: (field.default, field.description or "") for name, field in Settings.model_fields.items()}
+    del defaults["data"]
+    return "\n".join([*lines, *_table("", defaults)]).rstrip() + "\n"
+
+
+def _table(path: str, defaults: Mapping[str, tuple[Any, str]]) -> list[str]:
+    """Values first, then the tables below it: what follows a table's head in TOML belongs to that table."""
+    lines = []
+    for name, (value, meaning) in defaults.items():
+        if not isinstance(value, BaseModel):
+            lines += _entry(name, value, meaning)
+    for name, (value, _) in defaults.items():
+        if isinstance(value, BaseModel):
+            lines += [f"[{path}{name}]", *_comment(type(value).__doc__ or ""), ""]
+            fields = type(value).model_fields.items()
+            lines += _table(
+                f"{path}{name}.", {key: (getattr(value, key), field.description or "") for key, field in fields}
+            )
+    return lines
 
 
 def _entry(name: str, value: Any, meaning: str) -> list[str]:
-    unset = value is None or value is PydanticUndefined
-    return [*_comment(meaning), f"#{name} = " if unset else f"#{name} = {toml_value(value)}", ""]
+    return [*_comment(meaning), f"#{name} = " if value is None else f"#{name} = {toml_value(value)}", ""]
 
 
 def _comment(text: str) -> list[str]:
