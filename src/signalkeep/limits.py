@@ -69,8 +69,8 @@ DISK_RESUME_FACTOR: Final = 0.95  # hysteresis: reading resumes below this share
 TALLY_INTERVAL_S: Final = 1.0
 
 # Ingest and store
-INGEST_BATCH_FRAMES_MAX: Final = 2_000
-INGEST_BATCH_BYTES_MAX: Final = 4 * MIB
+INGEST_BATCH_FRAMES_MAX: Final = 10_000
+INGEST_BATCH_BYTES_MAX: Final = 2 * MIB  # some 20,000 records of 100 bytes
 DEVICE_CACHE_MAX: Final = 500_000  # registry entries that an ingest process remembers
 UNKNOWN_MENTIONED_MAX: Final = 1_000  # unknown devices that the log names, for each connection to the database
 INGEST_POLL_S_MIN: Final = 0.005

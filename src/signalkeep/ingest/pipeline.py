@@ -240,23 +240,25 @@ class Pipeline:
     async def _batch(self, span: _Range, devices: Mapping[str, Device]) -> IngestBatch:
         """Decode, a few frames at a time: whoever shares the event loop is not kept waiting."""
         rows: list[FrameRows] = []
+        others: list[Entry] = []
         for number, (seq, entry) in enumerate(span.entries):
             if number % FRAMES_AT_A_TIME == 0:
                 await asyncio.sleep(0)
             if isinstance(entry, FrameEntry):
                 device, protocol = devices[entry.device_number], self._protocols.get(entry.protocol)
                 rows.append(triage(seq, entry, device, protocol, retention_days=self._rules.retention_days))
-        entries = [entry for _, entry in span.entries]
+            else:
+                others.append(entry)
         return IngestBatch(
             self._journal_id,
             span.lane,
             span.after_seq,
             span.last_seq,
             rows,
-            other_entries=len(span.entries) - len(rows),
-            refusals=refusals_in(entries),
+            other_entries=len(others),
+            refusals=refusals_in(others),
             lost=span.lost,
-            sessions=sessions_in(entries),
+            sessions=sessions_in(others),
         )
 
     async def _devices_of(self, span: _Range) -> Mapping[str, Device]:

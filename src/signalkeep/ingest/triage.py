@@ -98,7 +98,7 @@ def _verdict(
     outcome: Outcome, written: bytes, device: Device, key: RecordKey, oldest: datetime | None, *, forced: bool
 ) -> tuple[Reason, str] | None:
     """Reason and detail for quarantine, None for a signal. What cannot be decoded comes before policy."""
-    if isinstance(outcome, Undecodable):
+    if not isinstance(outcome, Decoded):
         return outcome.reason, outcome.detail
     problem = fault(outcome.signal, written)
     if problem:
