@@ -130,7 +130,7 @@ def test_status_shows_roles_ports_and_journals(core: Core) -> None:
     status = core.json("status")
     assert {role["role"] for role in status["roles"]} >= {"gateway", "ingest", "postgres"}
     gateway = next(role for role in status["roles"] if role["role"] == "gateway")
-    assert gateway["ports"] == core.ports
+    assert gateway["ports"] == {**core.ports, "teltonika/udp": core.ports["teltonika"]}
     assert gateway["restarts"] == 0
     assert status["database"]["reachable"]
     assert any(journal["live"] for journal in status["journals"])
