@@ -28,7 +28,7 @@ from scripts.lock import missing_requirements, pins
 ROOT: Final = Path(__file__).resolve().parent.parent
 PERMISSIVE: Final = {
     *("MIT", "MIT License", "BSD-2-Clause", "BSD-3-Clause", "ISC License", "PSF-2.0"),
-    *("Apache-2.0", "Apache Software License"),
+    *("Apache-2.0", "Apache Software License", "Apache License, Version 2.0"),
 }
 LICENCE_NAME_CHARS_MAX: Final = 40
 # The example of codec 8 in Teltonika's public documentation: one record of 2019-06-10 10:04:46 UTC.
