@@ -23,14 +23,23 @@ from signalkeep.backup.programs import connection_of, run
 from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError
 from signalkeep.store.postgres import Connection, connect, redact
+from signalkeep.store.readers import grant_reader
 
 _MARK: Final = "signalkeep_restore_unfinished"
 _VERSION_DATA: Final = re.compile(r"^\d+; .* TABLE DATA \S+ alembic_version ", flags=re.MULTILINE)
 
-# Tables of ours, whoever owns them.
+# Tables and views of ours, whoever owns them, views last.
 _TABLES: Final = """
-SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+SELECT c.relname, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS kind
+FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.relkind IN ('v', 'm')
+"""
+
+# Functions of ours, by what they are called with.
+_FUNCTIONS: Final = """
+SELECT p.oid::regprocedure::text AS called FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
+AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 """
 
 # Every column that holds numbers of transactions. Partitions come with their parents.
@@ -91,6 +100,8 @@ async def load(program: Path, dsn: str, dumped: Path, *, schema: str, settings: 
             await mend_xids(connection)
             await connection.execute("INSERT INTO alembic_version (version_num) VALUES ($1)", schema)
             await connection.execute(f"DROP TABLE {_MARK}")
+        if await connection.fetchval("SELECT to_regproc('signalkeep_grant_reader') IS NOT NULL"):
+            await grant_reader(connection)  # rights are not in the dump: roles belong to a cluster
     finally:
         await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
 
@@ -113,7 +124,9 @@ async def _fill(program: Path, dsn: str, dumped: Path) -> None:
 async def _clear(connection: Connection) -> None:
     """Remove what an interrupted load has made: the database was empty before it."""
     for row in await connection.fetch(_TABLES):
-        await connection.execute(f'DROP TABLE IF EXISTS "{row["relname"]}" CASCADE')
+        await connection.execute(f'DROP {row["kind"]} IF EXISTS "{row["relname"]}" CASCADE')
+    for row in await connection.fetch(_FUNCTIONS):
+        await connection.execute(f"DROP FUNCTION IF EXISTS {row['called']} CASCADE")
 
 
 async def mend_xids(connection: Connection) -> int:
