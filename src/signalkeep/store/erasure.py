@@ -102,7 +102,7 @@ FROM (SELECT) AS always LEFT JOIN LATERAL (
     SELECT device_time, latitude, longitude, altitude_m, speed_kmh, course_deg FROM signal
     WHERE device_id = $1 AND device_time <= received_at + $2 AND fix_valid AND latitude IS NOT NULL
       AND longitude IS NOT NULL
-    ORDER BY device_time DESC NULLS LAST LIMIT 1) p ON true
+    ORDER BY wire_time DESC LIMIT 1) p ON true
 WHERE s.device_id = $1
 """
 
