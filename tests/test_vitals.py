@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from signalkeep import vitals
+from signalkeep.roles import RoleFile
 from signalkeep.vitals import Heart, Histogram, Report, Vitals, path_of, read_all
 from tests.servers import wait_until_async
 
@@ -75,6 +76,22 @@ async def test_numbers_that_cannot_be_taken_cost_no_beat(tmp_path: Path) -> None
     assert read_all(tmp_path)[0].beat_s == 2.0
 
 
+async def test_a_beat_and_an_announcement_at_the_same_moment_are_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    write_bytes = Path.write_bytes
+
+    def noting(path: Path, data: bytes) -> int:
+        written.append(path)
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", noting)
+    await Heart(tmp_path, "monitor", 0, clock=HandClock()).beat()
+    RoleFile(tmp_path, "monitor", 0).ready(ports={"monitor": 1})
+    assert len(set(written)) == len(written) == 2, "else the one could be put in the place of the other"
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 async def test_on_a_full_disk_the_file_is_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
@@ -113,8 +130,11 @@ async def test_the_successor_of_a_killed_process_buries_it_and_nobody_else(tmp_p
         dead = Vitals(role=role, instance=instance, pid=pid, version="0", started_at=datetime.now(UTC), beat_s=1.0)
         path_of(tmp_path, role, instance).write_bytes(msgspec.json.encode(dead))
     assert [one.name for one in read_all(tmp_path) if not one.lives] == ["gateway-4711", "ingest-9"]
+    (tmp_path / f"gateway-4711.vitals.{ended}").write_bytes(b"{")
+    (tmp_path / f"gateway-1.vitals.{os.getpid()}").write_bytes(b"{")
     async with Heart(tmp_path, "gateway", 0, clock=HandClock()):
         await wait_until_async(lambda: len(read_all(tmp_path)) == 3)
+        assert [name for name in files(tmp_path) if not name.endswith(".vitals")] == [f"gateway-1.vitals.{os.getpid()}"]
         assert [one.name for one in read_all(tmp_path)] == ["gateway-0", "gateway-1", "ingest-9"]
 
 

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 import msgspec
+import psutil
 
 from signalkeep import __version__, limits
 from signalkeep.clock import Clock
@@ -159,9 +160,7 @@ class Heart:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Heart:
-        for other in read_all(self._path.parent):  # what came instead of a process that was killed buries it
-            if other.role == self._vitals.role and not other.lives:
-                path_of(self._path.parent, other.role, other.instance).unlink(missing_ok=True)
+        _bury(self._path.parent, self._vitals.role)
         self._task = asyncio.create_task(self._run(), name="heart")
         return self
 
@@ -205,8 +204,19 @@ class Heart:
             log.exception(what, path=str(self._path))
 
 
+def _bury(run_root: Path, role: str) -> None:
+    """What came instead of a process that was killed removes what that one left."""
+    for other in read_all(run_root):
+        if other.role == role and not other.lives:
+            path_of(run_root, role, other.instance).unlink(missing_ok=True)
+    for unfinished in run_root.glob(f"{role}-*{SUFFIX}.*"):
+        pid = unfinished.suffix[1:]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            unfinished.unlink(missing_ok=True)
+
+
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")  # a name of its own: the role's announcement has another
     try:
         temporary.write_bytes(data)
         temporary.replace(path)

@@ -25,11 +25,11 @@ from tests.servers import run_sync, wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
-DEVICES, RATE, SECONDS = 25, 150, 30
+DEVICES, RATE = 25, 150
 
 
 class FleetProcess:
-    """`signalkeep simulate` in a process of its own."""
+    """`signalkeep simulate` in a process of its own; it drives until it is asked for its result."""
 
     def __init__(self, core: Core, protocol: str, first_number: int) -> None:
         self.oracle = core.directory / f"{protocol}.jsonl"
@@ -37,7 +37,7 @@ class FleetProcess:
             [
                 *(sys.executable, "-m", "signalkeep", "simulate", "--protocol", protocol),
                 *("--port", str(core.ports[protocol]), "--devices", str(DEVICES), "--rate", str(RATE)),
-                *("--duration", str(SECONDS), "--grace", "90", "--oracle", str(self.oracle)),
+                *("--duration", "0", "--grace", "90", "--oracle", str(self.oracle)),
                 *("--first-number", str(first_number), "--cut-rate", "0.05", "--json"),
             ],
             stdout=subprocess.PIPE,
@@ -50,7 +50,8 @@ class FleetProcess:
         return self.oracle.read_bytes().count(b"\n") if self.oracle.exists() else 0
 
     def result(self) -> dict[str, int]:
-        text, _ = self._process.communicate(timeout=SECONDS + 150)
+        self._process.terminate()
+        text, _ = self._process.communicate(timeout=150)
         counts: dict[str, int] = json.loads(text)
         return counts
 
@@ -128,7 +129,7 @@ def test_nothing_is_missing_spurious_or_doubled(core: Core) -> None:
             fleet.end()
     for fleet, count in zip(fleets, counts, strict=True):
         assert count["unconfirmed"] == 0, "every record was acknowledged in the end"
-        assert count["told_safe"] == DEVICES * (RATE * SECONDS // DEVICES) == fleet.told_safe
+        assert count["told_safe"] == count["generated"] == fleet.told_safe
         report = core.json("audit", "--oracle", str(fleet.oracle))
         assert report["ok"], report
         verdict = run_sync(check(core.json("status")["database"]["dsn"], fleet.oracle))
