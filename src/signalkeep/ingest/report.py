@@ -6,13 +6,12 @@ Counts only grow; one event loop writes and reads them. Knows no device.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 
-from signalkeep.ingest.pipeline import Pipeline
-from signalkeep.journal.reader import Chunk, Lost
+from signalkeep.ingest.pipeline import Pipeline, Prepared
 from signalkeep.store.postgres import Connection
 from signalkeep.store.rows import Written
 from signalkeep.vitals import Histogram, IngestNumbers, Report
@@ -48,9 +47,9 @@ class CountedPipeline(Pipeline):
 
     stats: IngestStats
 
-    async def ingest(self, items: Sequence[Chunk | Lost]) -> Written:
+    async def write(self, prepared: Prepared) -> Written:
         started_s = time.monotonic()
-        written = await super().ingest(items)
+        written = await super().write(prepared)
         self.stats.batch_time.observe(time.monotonic() - started_s)
         self.stats.batches += 1
         self.stats.written.add(written)
