@@ -73,6 +73,7 @@ INGEST_BATCH_FRAMES_MAX: Final = 10_000
 INGEST_BATCH_BYTES_MAX: Final = 2 * MIB  # some 20,000 records of 100 bytes
 DEVICE_CACHE_MAX: Final = 500_000  # registry entries that an ingest process remembers
 UNKNOWN_MENTIONED_MAX: Final = 1_000  # unknown devices that the log names, for each connection to the database
+INGEST_GATHER_S: Final = 0.2  # between two reads of a journal that do not fill a transaction: many small ones cost more
 INGEST_POLL_S_MIN: Final = 0.005
 INGEST_POLL_S_MAX: Final = 0.1
 WRITE_TRIES_MAX: Final = 10  # of one range, while registry or partitions change under it

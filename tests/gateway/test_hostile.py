@@ -154,7 +154,7 @@ async def test_who_never_takes_his_answers_is_closed_and_his_buffer_is_small(tmp
             await wait_until_async(lambda: made.service.connections_open == 0, what="it is closed")
             assert made.service.stats.refusals == {Reason.UNREAD_ANSWERS: 1}
         finally:
-            with suppress(ProcessLookupError):  # its connection was cut: it may have ended
+            with contextlib.suppress(ProcessLookupError):  # its connection was cut: it may have ended
                 deaf.kill()
             await deaf.wait()
 

@@ -116,7 +116,7 @@ class JournalDriver:
             await ahead.give_up()
 
     async def _drive_on(self, connection: Connection, journal_id: int, ahead: _Ahead, backoff: Backoff) -> bool:
-        """From the cursors on. While one batch is written, the next one is read and decoded."""
+        """From the cursors on. While one batch is written, the next one gathers, is read and decoded."""
         reread_at = note_at = self._clock.monotonic()
         wait_s = limits.INGEST_POLL_S_MIN
         while not self._stop.is_set():
@@ -133,6 +133,8 @@ class JournalDriver:
                     ahead.begin(prepared)
                     backoff.reset()
                     wait_s = limits.INGEST_POLL_S_MIN
+                    if not self._reader.filled:
+                        await self._pause(now + limits.INGEST_GATHER_S - self._clock.monotonic())
                 if not items or now >= note_at:
                     await self._settle(ahead)
             except CursorMoved:
@@ -204,7 +206,9 @@ class JournalDriver:
         return True
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond the signal to stop."""
+        """Wait, but not beyond the signal to stop; not at all if the time is over."""
+        if seconds <= 0:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()

@@ -66,7 +66,8 @@ class JournalReader:
     """Reads one journal from a position on. Holds no file open between calls.
 
     `alive`: the writer holds its lock. `durable_seq`: the highest number known to be durable. `finished`: the writer is
-    dead and everything was returned. `refused`: why the journal cannot be read by this program although it is sound; it
+    dead and everything was returned. `filled`: the last read gave all that was asked for, so there may be more now.
+    `refused`: why the journal cannot be read by this program although it is sound; it
     is then never finished and nothing of it is called lost, because a newer program can read it.
     """
 
@@ -77,6 +78,7 @@ class JournalReader:
         self.durable_seq = 0
         self.alive = True
         self.finished = False
+        self.filled = False
         self.refused = ""
         self._fs = fs
         self._evidence_root = evidence_root
@@ -128,6 +130,7 @@ class JournalReader:
                 found.append(chunk)
                 max_entries -= len(chunk.entries)
                 max_bytes -= taken_bytes
+            self.filled = max_entries <= 0 or max_bytes <= 0
         except SyncFailed as failure:
             self._failure = failure
             raise
