@@ -74,6 +74,7 @@ class DeviceSession:
         "frames",
         "greeted",
         "held_bytes",
+        "partial",
         "received_bytes",
         "why",
     )
@@ -109,6 +110,7 @@ class DeviceSession:
         self.frame_bytes_max = frame_bytes_max
         self.held_bytes = 0
         self.events = self.frames = self.received_bytes = 0
+        self.partial = False  # a message was begun and is not complete
         self.closing = False  # read no more; close once nothing is held
         self.greeted = False  # the device has said something that we understood
         self.why = ""  # it ends, if it was not the device
@@ -130,11 +132,6 @@ class DeviceSession:
     def sated(self) -> bool:
         """Nothing more should be read for now."""
         return self.closing or self._waiting is not None or self.full
-
-    @property
-    def partial(self) -> bool:
-        """A message was begun and is not complete."""
-        return self._framing.partial_bytes > 0
 
     @property
     def waiting(self) -> bool:
@@ -191,7 +188,7 @@ class DeviceSession:
         if self._waiting is not None:  # bytes enter the framing only when it is their turn
             events = chain(self._waiting, events)
         at_us, taken = self._received_at_us, Taken()
-        if self.full:
+        if self._queue and self.full:
             self._waiting = events
             return taken
         for event in events:
@@ -215,7 +212,9 @@ class DeviceSession:
                 self._waiting = events
                 return taken
         self._waiting = None
-        if self._framing.partial_bytes > self.frame_bytes_max:
+        partial_bytes = self._framing.partial_bytes
+        self.partial = partial_bytes > 0
+        if partial_bytes > self.frame_bytes_max:
             self._refuse(Reason.OVERSIZED)
         self.closing = self.closing or self._ended
         return taken

@@ -268,8 +268,15 @@ class TcpConnection(asyncio.BufferedProtocol):
         if session is None or self._transport is None:
             return
         events = session.events
-        self._run(partial(session.receive, data, self._shared.now_us()), now)
-        self._go_on(now)
+        try:
+            taken = session.receive(data, self._shared.now_us())
+        except Exception:
+            self._failed()
+            return
+        self._store(taken, now)
+        self._flush()
+        if session.waiting:
+            self._go_on(now)
         if not session.partial:
             self.begun_at = None
         elif self.begun_at is None or session.events != events:
@@ -284,15 +291,19 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._go_on(now)
 
     def _run(self, session: Callable[[], Taken], now: float) -> None:
-        """Run the session and store what it gives; a mistake of ours in it costs this connection, not the gateway."""
+        """Run the session and store what it gives."""
         try:
             taken = session()
         except Exception:
-            log.exception("session failed", protocol=self._port.protocol.name)
-            self.give_up(Reason.GATEWAY_ERROR)
+            self._failed()
         else:
             self._store(taken, now)
             self._flush()
+
+    def _failed(self) -> None:
+        """A mistake of ours in the session costs this connection, not the gateway."""
+        log.exception("session failed", protocol=self._port.protocol.name)
+        self.give_up(Reason.GATEWAY_ERROR)
 
     def _go_on(self, now: float) -> None:
         """Take what was received before, as soon as less is held."""
@@ -308,17 +319,20 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._run(session.more, now)
 
     def _store(self, taken: Taken, read_at: float) -> None:
-        if taken:
-            shared = self._shared
-            for entry, held in taken:
-                if held is None:
-                    shared.writer.append(entry)
-                    continue
-                shared.held += 1
-                shared.stats.frames += 1
-                shared.stats.frame_bytes += held.size_bytes
-                shared.writer.append(entry, partial(self._settled, held, read_at))
-            shared.intake.follow_pending(shared.writer.pending_bytes)
+        if not taken:
+            return
+        shared = self._shared
+        writer, stats = shared.writer, shared.stats
+        for entry, held in taken:
+            if held is None:
+                writer.append(entry)
+                continue
+            shared.held += 1
+            stats.frames += 1
+            stats.frame_bytes += held.size_bytes
+            writer.append(entry, partial(self._settled, held, read_at))
+        if writer.pending_bytes >= limits.JOURNAL_PENDING_BYTES_MAX:
+            shared.intake.follow_pending(writer.pending_bytes)
 
     def _settled(self, held: Held, read_at: float, durable: bool) -> None:
         shared = self._shared
@@ -333,7 +347,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         if session is not None:
             session.stored(held)
             self._flush()
-            self._go_on(now)
+            if session.waiting:
+                self._go_on(now)
         if not shared.intake.open:
             shared.intake.follow_pending(shared.writer.pending_bytes)
 
@@ -348,8 +363,8 @@ class TcpConnection(asyncio.BufferedProtocol):
             if self._tls is not None:
                 transport.write(self._tls.close())
             transport.close()
-            return
-        self._regulate()
+        elif self._paused_at is not None or session.sated:
+            self._regulate()
 
     def _regulate(self) -> None:
         """Read, or pause."""

@@ -33,9 +33,11 @@ class ReceiveBuffer:
 
     def take(self, count: int) -> bytes | None:
         """The first `count` bytes, which are gone then; None if they have not come yet."""
-        taken = self.peek(count)
-        if taken is not None:
-            self.discard(count)
+        assert count <= self._bytes_max, "more than a message may have"
+        if len(self._bytes) < count:
+            return None
+        taken = bytes(self._bytes[:count])
+        del self._bytes[:count]
         return taken
 
     def discard(self, count: int) -> None:

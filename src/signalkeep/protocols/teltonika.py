@@ -64,7 +64,7 @@ class TeltonikaSession:
         if self._closed:
             return
         self._buffer.feed(data)
-        while (event := self._next()) is not None:
+        while len(self._buffer) and (event := self._next()) is not None:
             yield event
 
     def end(self) -> Iterator[Event]:
