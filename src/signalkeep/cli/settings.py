@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from signalkeep import __version__, config
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows
@@ -115,7 +114,8 @@ def example_file() -> str:
         "# Take the # away from what you change. `signalkeep config check FILE` says whether it can be used.",
         "",
     ]
-    sections = {name: field.default for name, field in Settings.model_fields.items() if name != "data"}
+    fields = Settings.model_fields.items()
+    sections = {name: field.get_default(call_default_factory=True) for name, field in fields if name != "data"}
     for name, default in sections.items():
         if not isinstance(default, BaseModel):
             lines += _entry(name, default, Settings.model_fields[name].description or "")
@@ -128,8 +128,7 @@ def example_file() -> str:
 
 
 def _entry(name: str, value: Any, meaning: str) -> list[str]:
-    unset = value is None or value is PydanticUndefined
-    return [*_comment(meaning), f"#{name} = " if unset else f"#{name} = {toml_value(value)}", ""]
+    return [*_comment(meaning), f"#{name} = {toml_value(value)}", ""]
 
 
 def _comment(text: str) -> list[str]:
