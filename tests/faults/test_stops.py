@@ -22,6 +22,8 @@ from tests.faults.checker import check
 from tests.faults.test_kills import FleetProcess, wait_for_progress
 from tests.servers import private_directory, remove_directory, run_sync, wait_until
 
+PING_S = 0.5  # a third of what the service manager of a test wants
+
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
 
@@ -115,7 +117,7 @@ def manager() -> Iterator[tuple[socket.socket, Path]]:
     directory = private_directory()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(directory / "notify"))
-        listener.settimeout(0.2)
+        listener.settimeout(PING_S / 2)
         yield listener, directory / "notify"
     remove_directory(directory)
 
@@ -135,7 +137,7 @@ def test_the_service_manager_hears_ready_stopping_and_life_as_long_as_every_role
 ) -> None:
     listener, path = manager
     core = Core(monitor__hung_after_s="3", log__format="json")
-    core.environment |= {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1500000"}
+    core.environment |= {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(int(3 * PING_S * 1e6))}
     with core:
         heard: list[str] = []
 
@@ -150,7 +152,9 @@ def test_the_service_manager_hears_ready_stopping_and_life_as_long_as_every_role
         try:
             wait_until(lambda: "roles hang" in core.log_text(), 30, what="the supervisor notices")
             told(listener)
+            listener.settimeout(3 * PING_S)  # silence for longer than between two signs of life
             wait_until(lambda: told(listener) == [], 20, what="silence while a role hangs")
+            listener.settimeout(PING_S / 2)
         finally:
             os.kill(gateway, signal.SIGCONT)
         wait_until(lambda: "WATCHDOG=1" in told(listener), 20, what="a sign of life again")
