@@ -15,7 +15,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +33,8 @@ IDLE_CONNECTIONS = 10_000
 CEILING_ROWS = 200_000
 FULL_ROWS = 1_000_000
 INGESTED = 200_000
+FLAT_OUT_S = 10.0
+KEPT_UP = 0.85  # of the capacity: what is asked for a minute, so that no backlog grows
 RESULTS = Path(__file__).parent / "results"
 STAGES = ("decode", "journal", "gateway", "idle", "ingest", "end_to_end")
 
@@ -58,31 +61,47 @@ def run_stages(only: set[str], place: Path, seconds: float, say: Callable[[str],
 
 
 def run_end_to_end(place: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Two cores, one for each size of packet: empty, then with a million rows, then at half the rate for latencies."""
+    """For each size of packet: flat out to find the capacity, which fills the table; then, at what can be kept up,
+    beside a million rows and, on a fresh core, on an empty table; and half of that for latencies."""
     runs: list[end_to_end.Run] = []
     ceilings: dict[str, float] = {}
     for records in (10, 1):
-        with Core(place) as core:
-            core.register(device_numbers(FIRST_NUMBER, CONNECTIONS))
 
-            def run(label: str, rate: float = 0.0, records: int = records, core: Core = core) -> end_to_end.Run:
-                label = f"{label}, {records} a packet"
-                say(f"{label} ...")
-                made = end_to_end.run(core, label, connections=CONNECTIONS, records=records, seconds=seconds, rate=rate)
-                runs.append(made)
-                return made
+        def run(core: Core, label: str, for_s: float, rate: float = 0.0, records: int = records) -> end_to_end.Run:
+            say(f"{label}, {records} a packet ...")
+            made = end_to_end.run(
+                core,
+                f"{label}, {records} a packet",
+                connections=CONNECTIONS,
+                records=records,
+                seconds=for_s,
+                rate=rate,
+            )
+            runs.append(made)
+            return made
 
-            empty = run("empty table")
+        with _core(place) as core:
+            capacity = run(core, "flat out", FLAT_OUT_S).committed_per_s
             while _rows(core) < FULL_ROWS:
                 say(f"filling up to {FULL_ROWS:,} rows ...")
-                end_to_end.run(core, "fill", connections=CONNECTIONS, records=10, seconds=min(seconds, 20))
-            run("a million rows")
-            sustained = run("steady", rate=empty.committed_per_s * 0.9)
-            run("half the rate", rate=sustained.committed_per_s * 0.5)
+                end_to_end.run(core, "fill", connections=CONNECTIONS, records=10, seconds=FLAT_OUT_S)
+            kept_up = capacity * KEPT_UP
+            run(core, "beside a million rows", seconds, kept_up)
+            run(core, "half of it", seconds / 2, kept_up / 2)
             if not ceilings:
                 say("the ceiling: the same rows merged by one client ...")
                 ceilings = asyncio.run(_ceiling(core))
+        with _core(place) as core:
+            run(core, "on an empty table", seconds, kept_up)
     return {"runs": [asdict(one) for one in runs], "ceiling": ceilings}
+
+
+@contextmanager
+def _core(place: Path) -> Iterator[Core]:
+    """A fresh one that knows the devices of the load."""
+    with Core(place) as core:
+        core.register(device_numbers(FIRST_NUMBER, CONNECTIONS))
+        yield core
 
 
 def _rows(core: Core) -> int:

@@ -25,7 +25,7 @@ JSON_NESTING_MAX: Final = 32  # braces and brackets within each other in one eve
 # Gateway
 PORT_MAX: Final = 65_535
 GATEWAY_PROCESSES_MAX: Final = 16
-CONNECTIONS_MAX: Final = 20_000
+CONNECTIONS_MAX: Final = 16_000  # with some to spare below 20,000 open files, a usual limit
 CONNECTIONS_PER_ADDRESS_MAX: Final = 1_000  # carriers put many devices behind one address
 HANDSHAKE_S_MAX: Final = 30.0
 MESSAGE_S_MAX: Final = 60.0
