@@ -38,10 +38,22 @@ def test_a_route_leads_from_here_to_there_without_a_leap(seed: int, home: int, t
     start, goal, way = ways(roads, random.Random(seed), towns=towns)
     points = [roads.point(start), *((point.x_m, point.y_m) for point in way)]
     assert points[-1] == roads.point(goal)
-    assert len(way) < 3 * CROSSINGS_PER_LEG_MAX
+    assert len(way) < 2500
     for (x_m, y_m), (to_x_m, to_y_m) in pairwise(points):
         assert math.hypot(to_x_m - x_m, to_y_m - y_m) < 1100
     assert all(20 < point.limit_kmh <= 130 for point in way)
+
+
+@pytest.mark.parametrize("home", range(len(HOMES)))
+def test_everybody_arrives(home: int) -> None:
+    """A driver who looks no farther than the next crossing is never caught, and makes no great detours."""
+    roads, source = region(home, 3), random.Random(home)
+    for _ in range(400):
+        town = source.randrange(len(roads.towns))
+        start, goal = roads.anywhere(source, town), roads.anywhere(source, town)
+        way = list(roads.route(source, start, goal))
+        assert len(way) < CROSSINGS_PER_LEG_MAX / 3
+        assert not way or (way[-1].x_m, way[-1].y_m) == roads.point(goal)
 
 
 @given(seed=seeds)

@@ -17,7 +17,7 @@ from signalkeep.simulate.roads import Waypoint
 SIDEWAYS_MS2: Final = 2.4  # what drivers put up with in a bend
 BEND_SPEED_MIN_MS: Final = 2.5
 LOOK_AHEAD_M: Final = 40.0  # beyond the way that braking takes
-AT_STOP_M: Final = 0.6
+AT_STOP_M: Final = 0.1  # more would be a jolt: a stop from walking speed within a second
 TINY_M: Final = 0.01
 
 

@@ -20,7 +20,7 @@ from signalkeep.simulate.coverage import Gap
 FIX_LOST_EVERY_S: Final = 7200.0  # of driving, on average, besides tunnels and cold starts
 FIX_LOST_S: Final = (8.0, 40.0)
 SATELLITES: Final = (6, 15)
-HARD_MS2: Final = 2.8
+HARD_MS2: Final = 2.9
 OTHER_EVENTS_SHARE: Final = 0.01  # of the records
 
 

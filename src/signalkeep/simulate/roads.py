@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 
 METRES_PER_DEGREE: Final = 111_195.0
 ARTERIAL_EVERY: Final = 5  # lines of a grid
-CROSSINGS_PER_LEG_MAX: Final = 400  # a greedy driver who has not arrived by then stops where he is
-MISSING_SHARE: Final = 0.1  # of the minor streets
+CROSSINGS_PER_LEG_MAX: Final = 400  # far more than any leg has: a bound for the loop
+MISSING_SHARE: Final = 0.2  # of the minor streets of one direction
 RED_SHARE: Final = 0.45  # of the arrivals at a light
 RED_S: Final = (4.0, 45.0)
 STREET_BEND_M: Final = 20.0  # the length on which a corner is taken
@@ -264,14 +264,17 @@ def gate_to(town: Town, bearing: float) -> tuple[int, int]:
 
 
 def exists(town: Town, i: int, j: int, east: int, north: int) -> bool:
-    """Whether a street leads from a crossing in a direction. Arterials and the edge are whole."""
+    """Whether a street leads from a crossing in a direction.
+
+    Arterials and all streets of one direction are whole: every crossing can be reached, and nobody is caught in a
+    blind alley.
+    """
     to_i, to_j = i + east, j + north
     if max(abs(to_i), abs(to_j)) > town.blocks:
         return False
-    line = j if east else i
-    if line % ARTERIAL_EVERY == 0:
+    if not east or j % ARTERIAL_EVERY == 0:
         return True
-    return share(mixed(town.seed ^ (0x5BD1 if east else 0xA3C7), min(i, to_i), min(j, to_j))) >= MISSING_SHARE
+    return share(mixed(town.seed ^ 0x5BD1, min(i, to_i), j)) >= MISSING_SHARE
 
 
 def streets(town: Town, source: random.Random, start: Place, goal: Place) -> Iterator[Waypoint]:
