@@ -126,7 +126,7 @@ def run_load(port: int, **options: float) -> dict[str, Any]:
 def gateway_alone(place: Path) -> Iterator[tuple[int, psutil.Process]]:
     """Its port and its process."""
     with tempfile.TemporaryDirectory(dir=place) as directory:
-        process, ports = start_gateway(Path(directory) / "data", GATEWAY__UNKNOWN_BYTES_TOTAL=str(1 << 40))
+        process, ports = start_gateway(Path(directory) / "data", GATEWAY__CONNECTIONS_PER_ADDRESS_MAX="16000")
         try:
             yield ports["teltonika"], psutil.Process(process.pid)
         finally:
@@ -159,6 +159,8 @@ def idle(place: Path, connections: int) -> dict[str, float]:
             while child.poll() is None:
                 peak = max(peak, process.memory_info().rss)
                 time.sleep(0.1)
+        if child.returncode:
+            raise SystemExit(f"{' '.join(command)} failed")
     return {"added_mib": (peak - before) / MIB, "kib_each": (peak - before) / connections / 1024}
 
 
