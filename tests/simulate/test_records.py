@@ -60,6 +60,13 @@ def test_no_two_records_have_the_same_time(drift: float, every_s: float, interva
     assert all(time is not None and time.microsecond % 1000 == 0 for time in times)
 
 
+def test_after_a_jump_times_that_were_said_before_are_passed_over() -> None:
+    made = recorder(DeviceClock(0.0, 8640.0, 10.0, 5.0))  # a second in each ten, then back: every eleventh would meet
+    times = [made.make(number * 0.01).wire_time for number in range(3000)]
+    assert len(set(times)) == len(times)
+    assert times != sorted(time for time in times if time is not None)
+
+
 def test_a_clock_that_is_fast_jumps_back_when_it_is_set() -> None:
     made = recorder(DeviceClock(0.0, 8640.0, 100.0, 50.0))  # a tenth of a second for each second
     said = []

@@ -185,14 +185,14 @@ async def test_newest_first_what_left_before_comes_before_what_is_new(tmp_path: 
     async with FakeGateway("teltonika", lambda number: "ack" if number % 3 else "cut") as gateway:
         await run(plan(port=gateway.port, newest_first=1.0, cut_rate=0.2), tmp_path / "oracle")
     order = [(line["device_number"], line["device_time"]) for line in lines(sent_path(tmp_path / "oracle"))]
-    place = {record: number for number, record in enumerate(order)}
-    seen: dict[str, int] = defaultdict(int)
+    arrived: set[Record] = set()
     for packet in gateway.packets:
         for record in packet:
-            if place[record] > seen[record[0]]:
-                older = [one for one in order if one[0] == record[0] and place[one] < place[record]]
-                assert all(one in gateway.received for one in older)
-                seen[record[0]] = place[record]
+            if record not in arrived:
+                arrived.add(record)
+                before = order[: order.index(record)]
+                assert all(one in arrived for one in before if one[0] == record[0])
+    assert len(arrived) == 200
 
 
 class Hours:
