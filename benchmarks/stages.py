@@ -202,11 +202,15 @@ async def _watch_ingest(
                 continue
             done = await connection.fetchval("SELECT coalesce(sum(stored), 0)::bigint FROM ledger")
             if done and not began:  # the clock starts with the first rows: starting up is another matter
-                began, first, used = time.perf_counter(), done, (_cpu_s(ingest), _cpu_s(server))
+                began, first, used = (
+                    time.perf_counter(),
+                    done,
+                    (cpu_s_with_children(ingest), cpu_s_with_children(server)),
+                )
         taken = time.perf_counter() - began
         cpu_us = [
             (after - before) / (done - first) * 1e6
-            for before, after in zip(used, (_cpu_s(ingest), _cpu_s(server)), strict=True)
+            for before, after in zip(used, (cpu_s_with_children(ingest), cpu_s_with_children(server)), strict=True)
         ]
         return {
             "records_per_s": (done - first) / taken,
@@ -218,7 +222,8 @@ async def _watch_ingest(
         await connection.close()
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s_with_children(process: psutil.Process) -> float:
+    """Of a process and of all that it has started, what has ended included."""
     total = cpu_s_of(process, ended_children=True)
     for child in process.children(recursive=True):
         try:
