@@ -94,11 +94,12 @@ async def measure(data: Path, count: int) -> list[tuple[str, ...]]:
             "INSERT INTO journal (uuid, host, directory, lanes) VALUES (gen_random_uuid(), 'h', 'd', 1)"
         )
         await ensure_partitions(connection, [(2026, 11)])
-        rows, server, lines = rows_of(count), psutil.Process(postgres.pid), []
+        rows, server = rows_of(count), psutil.Process(postgres.pid)
+        lines: list[tuple[str, ...]] = []
         for step, change in STEPS.items():
             await connection.execute(change)
             for name, way in WAYS.items():
-                await connection.execute("TRUNCATE signal; ")
+                await connection.execute("TRUNCATE signal")
                 lines.append((step, name, *await _run(connection, server, way, rows)))
         await connection.close()
         return lines
