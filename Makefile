@@ -2,11 +2,15 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test check bench lock clean
+.PHONY: help run demo test check bench states seeds nth rot faults planted lock clean rabbitmq
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 ARGS ?=
+COUNT ?= 200
+STATES ?= 100000
+TRIES ?= 10000
+ROUNDS ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -27,8 +31,8 @@ run: $(VENV)/.package ## start signalkeep on this machine, with a PostgreSQL of 
 demo: $(VENV)/.package ## the same, with a simulated fleet
 	@exec $(BIN)/signalkeep run --demo $(ARGS)
 
-test: check ## everything that must hold: checks, then all tests
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: check rabbitmq ## everything that must hold: checks, then all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev $(VENV)/.package ## lint, format, types, layers, dependencies
 	$(BIN)/ruff check .
@@ -37,8 +41,27 @@ check: $(VENV)/.dev $(VENV)/.package ## lint, format, types, layers, dependencie
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 
-bench: $(VENV)/.package ## how fast each stage and the whole is, next to the ceiling of the same run (ten minutes)
+bench: $(VENV)/.package ## how fast each stage and the whole is, next to the ceiling of the same run (a quarter of an hour)
 	@exec $(BIN)/python -m benchmarks.bench $(ARGS)
+
+states: $(VENV)/.dev $(VENV)/.package ## crash states of the journal (STATES=1000000)
+	@exec $(BIN)/python -m tests.faults.crash_states --states $(STATES) $(ARGS)
+
+seeds: $(VENV)/.dev $(VENV)/.package ## simulated histories full of faults (COUNT=1000)
+	@exec $(BIN)/python -m tests.faults.seeds --count $(COUNT) $(ARGS)
+
+nth: $(VENV)/.dev $(VENV)/.package ## fail each call of disk and database in turn
+	@exec $(BIN)/python -m tests.faults.nth_call $(ARGS)
+
+rot: $(VENV)/.dev $(VENV)/.package ## damaged journals (TRIES=1000000)
+	@exec $(BIN)/python -m tests.faults.bit_rot --tries $(TRIES) $(ARGS)
+
+faults: $(VENV)/.dev $(VENV)/.package ## kill real processes at random under load, then outage drills at length (ROUNDS=10, ARGS=--broker)
+	@$(BIN)/python -m tests.faults.kills --rounds $(ROUNDS) $(ARGS)
+	@exec $(BIN)/python -m tests.faults.drills --seconds 60 $(ARGS)
+
+planted: $(VENV)/.dev $(VENV)/.package ## plant known bugs in a copy and see that each is noticed
+	@exec $(BIN)/python -m tests.faults.planted $(ARGS)
 
 lock: $(VENV)/.dev ## write requirements/*.txt anew (ARGS=--upgrade takes newer versions)
 	$(BIN)/python scripts/lock.py $(ARGS)
@@ -46,6 +69,10 @@ lock: $(VENV)/.dev ## write requirements/*.txt anew (ARGS=--upgrade takes newer 
 clean: ## remove what was built or installed here; data directories stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed under CI, asked for elsewhere: the tests of the broker start real nodes.
+rabbitmq:
+	@sh scripts/rabbitmq.sh
 
 $(VENV)/.made:
 	@sh scripts/venv.sh $(VENV) $(PYTHON)

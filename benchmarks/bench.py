@@ -1,10 +1,11 @@
 """`make bench`: how fast each stage is, how fast the whole, next to the ceiling of the same run; all in one run.
 
     python -m benchmarks.bench [--seconds 60] [--place DIR] [--only decode,ingest] [--save]
+    python -m benchmarks.bench --only broker      what RabbitMQ between gateway and ingest costs; three minutes
 
 Everything runs on this machine at the same time: load, gateway, ingest and PostgreSQL share its cores, as they do for a
 user on one machine. Compare ratios, not figures of different machines. `--save` writes the results, with the machine
-in general terms, to benchmarks/results/. Takes about ten minutes; nothing else should run meanwhile.
+in general terms, to benchmarks/results/. Takes a quarter of an hour; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceiling, end_to_end, machine, report, stages
+from benchmarks import ceiling, end_to_end, machine, relaying, report, stages, through_broker
 from benchmarks.core import Core
 from signalkeep import __version__
 from signalkeep.simulate.fleet import FIRST_NUMBER, device_numbers
@@ -36,7 +38,7 @@ INGESTED = 200_000
 FLAT_OUT_S = 10.0
 KEPT_UP = 0.85  # of the capacity: what is asked for a minute, so that no backlog grows
 RESULTS = Path(__file__).parent / "results"
-STAGES = ("decode", "journal", "gateway", "idle", "ingest", "end_to_end")
+STAGES = ("decode", "journal", "gateway", "idle", "ingest", "relay", "end_to_end", "broker")
 
 
 def run_stages(only: set[str], place: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def run_stages(only: set[str], place: Path, seconds: float, say: Callable[[str],
             "journal": partial(stages.journal, place, records),
             "gateway": partial(stages.gateway, place, records, min(seconds, 10)),
             "ingest": partial(stages.ingest, place, records, INGESTED // records),
+            "relay": partial(relaying.relay, place, records, INGESTED // records),
         }
         for name, measure in measures.items():
             if name in only:
@@ -137,29 +140,45 @@ def main() -> None:
     only = set(given.only.split(","))
     if unknown := only - set(STAGES):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that what was started is ended
     began = time.monotonic()
 
     def say(text: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - began:5.0f} s] {text}\n")
 
+    parts = [name for name in STAGES if name in only]
     result: dict[str, Any] = {
         "signalkeep": __version__,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m benchmarks.bench --seconds {given.seconds:g}",
+        "command": f"python -m benchmarks.bench --seconds {given.seconds:g}{_option(parts)}",
         "machine": machine.describe(given.place),
         "stages": run_stages(only, given.place, given.seconds, say),
     }
     if "end_to_end" in only:
         result["end_to_end"] = run_end_to_end(given.place, given.seconds, say)
+    if "broker" in only:
+        result["broker"] = through_broker.run(given.place, say)
     text = report.text(result)
     sys.stdout.write(text)
     if given.save:
-        RESULTS.mkdir(exist_ok=True)
-        name = f"{datetime.now(UTC):%Y-%m-%d}-{result['machine']['cores']}-cores"
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
-    if any(one["backlog_at_the_end"] for one in result.get("end_to_end", {}).get("runs", ())):
+        _save(result, text, parts)
+    made = [one for part in ("end_to_end", "broker") for one in result.get(part, {}).get("runs", ())]
+    if any(one["backlog_at_the_end"] for one in made):
         sys.exit("records were acknowledged that are not in the database")
+
+
+def _option(parts: list[str]) -> str:
+    """Of the command line, unless it is everything."""
+    return "" if parts == list(STAGES) else f" --only {','.join(parts)}"
+
+
+def _save(result: dict[str, Any], text: str, parts: list[str]) -> None:
+    """A run of some parts gets a name of its own, so that it never replaces a whole one."""
+    RESULTS.mkdir(exist_ok=True)
+    only = "" if parts == list(STAGES) else f"-{'-'.join(parts)}"
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{result['machine']['cores']}-cores{only}"
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,15 +11,19 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from benchmarks.packets import Packet
 from benchmarks.report import table
 from signalkeep.ingest.keys import record_key
 from signalkeep.ingest.triage import triage
 from signalkeep.ingest.validate import attributes_json, fault
-from signalkeep.journal.record import FrameEntry, decode_entries, encode_entry
+from signalkeep.journal.lanes import lane_of
+from signalkeep.journal.ranges import LaneRange, decode_range, encode_range
+from signalkeep.journal.record import Entry, FrameEntry, decode_entries, encode_entry
+from signalkeep.limits import LANES_WITH_BROKER
 from signalkeep.model import Decoded, DeviceSettings, DeviceStatus
 from signalkeep.protocols.teltonika import TELTONIKA
 from signalkeep.store import signals
@@ -28,6 +32,7 @@ from signalkeep.store.rows import Device
 RECORDS = 2_000
 REPEATS = 9
 NUMBER = "356307040000008"
+IN_A_MESSAGE = 200  # entries
 
 
 def steps(per_packet: int) -> list[tuple[str, float]]:
@@ -44,6 +49,8 @@ def steps(per_packet: int) -> list[tuple[str, float]]:
     frames = [triage(seq, entry, device, TELTONIKA) for seq, entry in enumerate(entries)]
     rows = [(frame, row) for frame in frames for row in frame.signals]
     values = [signals.values_of(frame, row, 1, frame.seq, row.record_no) for frame, row in rows]
+    messages = _messages(entries)
+    bodies = list(map(encode_range, messages))
 
     def framing() -> None:
         session = TELTONIKA.session()
@@ -62,8 +69,17 @@ def steps(per_packet: int) -> list[tuple[str, float]]:
         ("triage, with the four before", lambda: [triage(s, e, device, TELTONIKA) for s, e in enumerate(entries)]),
         ("values of the row", lambda: [signals.values_of(f, r, 1, f.seq, r.record_no) for f, r in rows]),
         ("new, or to be merged?", lambda: signals._divide(values, {1: None})),
+        ("message to broker, written", lambda: [encode_range(one) for one in messages]),
+        ("message from broker, read", lambda: [decode_range(body) for body in bodies]),
     ]
     return [(name, _best(step) / RECORDS * 1e6) for name, step in work]
+
+
+def _messages(entries: Sequence[Entry]) -> list[LaneRange]:
+    """For the lane of our device, as a relay sends them."""
+    lane, numbered = lane_of(NUMBER, LANES_WITH_BROKER), list(enumerate(entries, 1))
+    parts = [numbered[at : at + IN_A_MESSAGE] for at in range(0, len(numbered), IN_A_MESSAGE)]
+    return [LaneRange(UUID(int=1), LANES_WITH_BROKER, [lane], 0, x[0][0] - 1, x[-1][0], x, []) for x in parts]
 
 
 def _best(step: Callable[[], object]) -> float:

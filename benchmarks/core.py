@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import asyncpg
 
 from signalkeep.roles import running_roles
 from signalkeep.store.postgres import embedded_dsn
+from signalkeep.vitals import Vitals, read_all
 
 READY_S = 90.0
 STOP_S = 120.0
@@ -29,9 +31,9 @@ COMMAND_S = 600.0
 
 
 class Core:
-    """`settings`: environment variables without their prefix."""
+    """`settings`: environment variables without their prefix. `others`: processes by role, measured with the core's."""
 
-    def __init__(self, place: Path, **settings: str) -> None:
+    def __init__(self, place: Path, *, others: Mapping[str, int] | None = None, **settings: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sk-bench-", dir=place))
         self.directory.chmod(0o711)  # PostgreSQL drops to another account when we are root
         self.data = self.directory / "data"
@@ -43,6 +45,10 @@ class Core:
             "SIGNALKEEP_GATEWAY__PORTS": json.dumps(self.ports),
             **{f"SIGNALKEEP_{name}": value for name, value in settings.items()},
         }
+        self._others = dict(others or {})
+        self._expected = Counter({"gateway": 1, "ingest": int(settings.get("INGEST__PROCESSES", 1))})
+        if "BROKER__URL" in settings:
+            self._expected["relay"] = 1
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Core:
@@ -52,7 +58,7 @@ class Core:
                 [sys.executable, "-m", "signalkeep", "run"], env=self._environment, stdout=output, stderr=output
             )
         end = time.monotonic() + READY_S
-        while not {"gateway", "ingest"} <= self.pids().keys():
+        while not self._expected <= Counter({role: len(pids) for role, pids in self.pids().items()}):
             if self._process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"signalkeep did not start:\n{log.read_text(encoding='utf-8', errors='replace')}")
             time.sleep(0.1)
@@ -70,7 +76,7 @@ class Core:
 
     def pids(self) -> dict[str, list[int]]:
         """Process ids by role, the embedded server's among them."""
-        found: dict[str, list[int]] = {}
+        found = {role: [pid] for role, pid in self._others.items()}
         for state in running_roles(self.data / "run"):
             found.setdefault(state.role, []).append(state.pid)
             postgres = state.detail.get("postgres_pid")
@@ -88,6 +94,10 @@ class Core:
     async def connect(self) -> asyncpg.Connection[Any]:
         """To the core's own database."""
         return await asyncpg.connect(embedded_dsn(self.data))
+
+    def vitals(self) -> list[Vitals]:
+        """What its roles say about themselves, up to a second old."""
+        return read_all(self.data / "run")
 
     def metrics_port(self) -> int | None:
         """Where the monitor tells its numbers."""

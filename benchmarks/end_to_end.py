@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.core import Core
-from benchmarks.usage import Sampler, Usage
+from benchmarks.usage import Sampler, Usage, busy_s
 
 POLL_S = 0.2
 DRAIN_S_MAX = 600.0
@@ -37,21 +37,25 @@ class Run:
     backlog_at_the_end: int
     latency_ms: dict[str, float]
     usage: dict[str, dict[str, float]] = field(default_factory=dict)  # by role: cpu_s, cpu_us per record, peak_mib
+    cores_of_others: float = 0.0  # busy meanwhile with what is none of these roles: much of it spoils a run
 
 
-def run(core: Core, label: str, *, connections: int, records: int, seconds: float, rate: float = 0.0) -> Run:
-    """Load the core and wait until everything is in."""
-    return asyncio.run(_run(core, label, connections, records, seconds, rate))
+def run(
+    core: Core, label: str, *, connections: int, records: int, seconds: float, rate: float = 0.0, total: int = 0
+) -> Run:
+    """Load the core, for a time or with so many records in `total`, and wait until everything is in."""
+    return asyncio.run(_run(core, label, connections, records, seconds, rate, total))
 
 
-async def _run(core: Core, label: str, connections: int, records: int, seconds: float, rate: float) -> Run:
+async def _run(core: Core, label: str, connections: int, records: int, seconds: float, rate: float, total: int) -> Run:
     connection = await core.connect()
     try:
         before = await connection.fetchval("SELECT count(*) FROM signal")
         counted = await connection.fetchval("SELECT coalesce(sum(stored), 0)::bigint FROM ledger")
         command = [sys.executable, "-m", "benchmarks.load", "--port", str(core.ports["teltonika"])]
         command += ["--connections", str(connections), "--records", str(records), "--seconds", str(seconds)]
-        command += ["--rate", str(rate)]
+        command += ["--rate", str(rate), "--total", str(total)]
+        began_s, busy_before_s = time.monotonic(), busy_s()
         with Sampler(core.pids) as sampler:
             child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
             text, _ = await child.communicate()
@@ -65,6 +69,7 @@ async def _run(core: Core, label: str, connections: int, records: int, seconds: 
                 await asyncio.sleep(POLL_S)
                 stored = await _stored(connection, counted)
             committed_s = load["seconds"] + (time.monotonic() - ended_s if first < wanted else 0.0)
+        took_s, busy_in_all_s = time.monotonic() - began_s, busy_s() - busy_before_s
         rows = await connection.fetchval("SELECT count(*) FROM signal") - before
     finally:
         await connection.close()
@@ -83,6 +88,7 @@ async def _run(core: Core, label: str, connections: int, records: int, seconds: 
         backlog_at_the_end=wanted - rows,
         latency_ms=load["latency_ms"],
         usage=usage,
+        cores_of_others=max(0.0, busy_in_all_s - sum(used["cpu_s"] for used in usage.values())) / took_s,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from signalkeep.cli.doctor_disk import mount_of
+from signalkeep.disks import mount_of
 
 GIB = 1 << 30
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 ROLES = ("load", "gateway", "ingest", "postgres", "monitor", "supervisor")
+BROKER_ROLES = ("load", "gateway", "relay", "rabbitmq", "ingest", "postgres", "monitor", "supervisor")
 
 
 def text(result: dict[str, Any]) -> str:
@@ -27,6 +28,8 @@ def text(result: dict[str, Any]) -> str:
         lines += table(("stage", "for", "measured"), rows)
     if "end_to_end" in result:
         lines += _end_to_end(result["end_to_end"])
+    if "broker" in result:
+        lines += _through_the_broker(result["broker"])
     return "\n".join(lines) + "\n"
 
 
@@ -61,16 +64,68 @@ def _end_to_end(found: dict[str, Any]) -> list[str]:
         "backlog at end of load / at the end",
     )  # fmt: skip
     lines += table(head, rows)
-    lines += ["Processor time of one record (microseconds) and peak memory (MiB), by role:", ""]
+    return lines + _usage(found["runs"], ROLES)
+
+
+def _usage(runs: list[dict[str, Any]], roles: Sequence[str]) -> list[str]:
+    """What each role used, and all together."""
+    rows = []
+    for one in runs:
+        used = [one["usage"].get(role) for role in roles]
+        cells = [f"{role['cpu_us']:.1f} / {role['peak_mib']:.0f}" if role else "" for role in used]
+        rows.append((one["label"], *cells, f"{sum(role['cpu_us'] for role in used if role):.1f}"))
+    lines = ["Processor time of one record (microseconds) and peak memory (MiB), by role:", ""]
+    return lines + table(("run", *roles, "all us"), rows)
+
+
+def _through_the_broker(found: dict[str, Any]) -> list[str]:
+    lines = ["## Through the broker", ""]
+    if "left_out" in found:
+        return [*lines, f"NOT MEASURED: {found['left_out']}", ""]
+    lines += [
+        "The same records straight from the journal and through RabbitMQ, one after the other, each on an empty table; "
+        "RabbitMQ shares the machine with all the rest. A run beside which others kept cores busy "
+        "says little of rates; the share by processor time, which is that of a machine without idle cores, stays.",
+        "",
+    ]
     rows = [
-        (one["label"], *(f"{used['cpu_us']:.1f} / {used['peak_mib']:.0f}" if used else "" for used in _roles(one)))
+        (
+            one["label"],
+            _number(one["acknowledged"]),
+            _number(one["acknowledged_per_s"]),
+            _number(one["committed_per_s"]),
+            f"{one['of_direct']:.0%}",
+            f"{one['of_direct_by_cpu']:.0%}",
+            f"{_number(one['backlog_at_end_of_load'])} / {one['backlog_at_the_end']}",
+            f"{one['cores_of_others']:.1f}",
+        )
         for one in found["runs"]
     ]
-    return lines + table(("run", *ROLES), rows)
+    head = (
+        "run", "records", "acknowledged /s", "committed /s", "of direct", "by processor time",
+        "backlog at end of load / at the end", "cores of others",
+    )  # fmt: skip
+    lines += table(head, rows)
+    lines += _traffic([one for one in found["runs"] if "traffic" in one])
+    return lines + _usage(found["runs"], BROKER_ROLES)
 
 
-def _roles(run: dict[str, Any]) -> Iterable[dict[str, float] | None]:
-    return (run["usage"].get(role) for role in ROLES)
+def _traffic(runs: list[dict[str, Any]]) -> list[str]:
+    rates = ("messages_per_s", "mib_per_s", "entries_per_message", "kib_per_message", "confirm_ms")
+    counts = ("unconfirmed", "went_back", "doubles", "holes", "set_aside")
+    rows = [
+        (
+            one["label"],
+            *(_number(one["traffic"][name]) for name in rates),
+            " / ".join(str(one["traffic"][name]) for name in counts),
+        )
+        for one in runs
+    ]
+    head = (
+        "run", "messages /s", "MiB/s", "entries a message", "KiB a message", "confirmed after ms",
+        "unconfirmed / went back / doubles / holes / set aside",
+    )  # fmt: skip
+    return table(head, rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

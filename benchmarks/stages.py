@@ -63,12 +63,12 @@ def decode(records: int) -> dict[str, float]:
     return {"records_per_s": len(frames) * records / best, "us_per_record": best / len(frames) / records * 1e6}
 
 
-async def fill_journal(root: Path, entries: int, records: int) -> dict[str, float]:
+async def fill_journal(root: Path, entries: int, records: int, *, lanes: int = 1) -> dict[str, float]:
     """Append frames of many devices as fast as the disk takes them; every one is durable at the end."""
     now_ms = time.time_ns() // 1_000_000
     numbers = device_numbers(FIRST_NUMBER, DEVICES)
     packets = [Packet(records, 20, start_ms=now_ms, seed=seed) for seed in range(DEVICES)]
-    writer = JournalWriter.create(LocalFileSystem(), root, clock=SystemClock())
+    writer = JournalWriter.create(LocalFileSystem(), root, clock=SystemClock(), lanes=lanes)
     running = asyncio.create_task(writer.run())
     began, used = time.perf_counter(), time.process_time()
     for number in range(entries):

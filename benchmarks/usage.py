@@ -24,6 +24,12 @@ def cpu_s_of(process: psutil.Process, *, ended_children: bool = False) -> float:
     return own + float(times.children_user + times.children_system) if ended_children else own
 
 
+def busy_s() -> float:
+    """Processor seconds that this machine has spent on anything, on all cores together."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
 @dataclass
 class Usage:
     """Of one role."""

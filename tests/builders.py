@@ -16,7 +16,7 @@ from signalkeep.protocols.json_events import JSON
 from signalkeep.store import audit, journals, registry
 from signalkeep.store.partitions import ensure_partitions
 from signalkeep.store.postgres import Connection, Row
-from signalkeep.store.rows import IngestBatch, Written
+from signalkeep.store.rows import CursorMove, IngestBatch, Written
 from signalkeep.store.writer import write
 from tests.servers import connected, run_sync
 
@@ -73,7 +73,9 @@ class Feed:
                 connection, {(row.wire_time.year, row.wire_time.month) for one in rows for row in one.signals}
             )
         after_seq, self.last_seq = self.last_seq, self.last_seq + len(frames)
-        return await write(connection, IngestBatch(self.journal_id, 0, after_seq, self.last_seq, rows))
+        return await write(
+            connection, IngestBatch(self.journal_id, [CursorMove(0, after_seq, self.last_seq, len(rows))], rows)
+        )
 
 
 def fill(dsn: str, *frames: FrameEntry, registered: tuple[str, ...] = ()) -> None:

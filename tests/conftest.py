@@ -11,6 +11,7 @@ import pytest
 
 from signalkeep.errors import EnvironmentFault
 from signalkeep.store.postgres import Connection
+from tests.erlang import find_rabbitmq
 from tests.servers import PostgresServer, connected, private_directory, remove_directory, run_sync
 
 
@@ -41,6 +42,17 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> None:
+    """For tests that start nodes. Without RabbitMQ they are skipped; under CI that is a failure."""
+    try:
+        find_rabbitmq()
+    except EnvironmentFault as fault:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"NO RABBITMQ, NOT TESTED: {fault.message}")
 
 
 @pytest.fixture

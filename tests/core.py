@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -36,13 +36,18 @@ class Core:
             "SIGNALKEEP_MONITOR__PORT": "0",
             "SIGNALKEEP_JOURNAL__SEGMENT_BYTES": str(1 << 20),
             "SIGNALKEEP_JOURNAL__DISK_FREE_BYTES": "0",
+            "SIGNALKEEP_JOURNAL__ALLOW_UNSAFE": "true",  # where /tmp is memory
             **{f"SIGNALKEEP_{name.upper()}": value for name, value in settings.items()},
         }
         self.log = self.directory / "run.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Core:
-        self.start()
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,15 +56,23 @@ class Core:
     def start(self, *options: str) -> None:
         """`signalkeep run`, until it says that it runs."""
         before = self.log.stat().st_size if self.log.exists() else 0
+        self.launch(*options)
+        self.wait_until_it_runs(before)
+
+    def launch(self, *options: str) -> None:
+        """`signalkeep run`; what becomes of it is not waited for."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "signalkeep", "run", *options], env=self.environment, stdout=log, stderr=log
             )
-        process = self._process
+
+    def wait_until_it_runs(self, log_start: int = 0) -> None:
+        """Until it says so in the log, from there on."""
+        process = self.process
 
         def ready() -> bool:
             assert process.poll() is None, f"run ended with {process.returncode}:\n{self.log_text()[-3000:]}"
-            return " runs" in self.log_text(before)
+            return " runs" in self.log_text(log_start)
 
         wait_until(ready, READY_S, what="signalkeep runs")
 

@@ -135,6 +135,7 @@ def test_what_a_page_shows_happens(page: str, instance: tuple[Path, dict[str, in
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "SIGNALKEEP_DATA": str(data),
+        "SIGNALKEEP_JOURNAL__ALLOW_UNSAFE": "true",  # where /tmp is memory
         "BACKUPS": str(data.parent / "backups"),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}{os.pathsep}{stand_ins(data.parent)}",
         "COLUMNS": "200",

@@ -101,3 +101,13 @@ def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="file/data") as caught:
         prepare_directories(load(tmp_path / "file" / "data", environ={}))
     assert "--data" in caught.value.hint
+
+
+def test_ingest_lets_others_go_first(tmp_path: Path) -> None:
+    """In a process of its own, whose priority is its own matter; in a session that it shares, only its own."""
+    script = "import os; from signalkeep.roles import lower_priority; lower_priority(5); print(os.nice(0))"
+    for own_session in (False, True):
+        found = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, start_new_session=own_session
+        )
+        assert int(found.stdout) == os.nice(0) + 5

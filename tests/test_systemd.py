@@ -17,7 +17,7 @@ from signalkeep.systemd import OURS, ServiceManager
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "deploy" / "systemd" / "signalkeep.service"
-ROLES_STOPPED_ONE_AFTER_THE_OTHER = 4  # fleet, gateways, ingest, monitor
+ROLES_STOPPED_ONE_AFTER_THE_OTHER = 5  # fleet, gateways, relay, ingest, monitor
 ANALYZE = "/usr/bin/systemd-analyze"
 
 

@@ -127,6 +127,9 @@ class JournalSettings(_Section):
     cap_bytes: int = Field(default=limits.JOURNAL_CAP_BYTES, ge=0, description="above it, sockets are not read")
     disk_free_bytes: int = Field(default=limits.DISK_FREE_BYTES_MIN, ge=0, description="below it, sockets are not read")
     archive_dir: Path | None = Field(default=None, description="segments go there instead of being unlinked")
+    allow_unsafe: bool = Field(
+        default=False, description="work in memory or over a network, where a sync is no promise"
+    )
 
 
 class DatabaseSettings(_Section):
@@ -167,18 +170,20 @@ class DatabaseSettings(_Section):
 
     def resolved_dsn(self) -> str:
         """The DSN to use, '' for the embedded server. Raises SettingsError if the secret file cannot be read."""
-        if self.dsn_file is None:
-            return self.dsn
-        try:
-            lines = self.dsn_file.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise SettingsError(
-                f"database.dsn_file: {self.dsn_file}: {error.strerror}",
-                hint="Make the file readable to this user.",
-            ) from error
-        if not lines or not lines[0].strip():
-            raise SettingsError(f"database.dsn_file: {self.dsn_file} is empty", hint="Put the DSN on its first line.")
-        return lines[0].strip()
+        return _first_line("database.dsn_file", self.dsn_file, "DSN") if self.dsn_file else self.dsn
+
+
+def _first_line(setting: str, file: Path, what: str) -> str:
+    """A secret that stands in a file of its own. Raises SettingsError."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SettingsError(
+            f"{setting}: {file}: {error.strerror}", hint="Make the file readable to this user."
+        ) from error
+    if not lines or not lines[0].strip():
+        raise SettingsError(f"{setting}: {file} is empty", hint=f"Put the {what} on its first line.")
+    return lines[0].strip()
 
 
 class IngestSettings(_Section):
@@ -187,6 +192,53 @@ class IngestSettings(_Section):
     processes: int = Field(default=1, ge=1, le=64, description="ingest processes; each drives journals of its own")
     batch_frames: int = Field(default=limits.INGEST_BATCH_FRAMES_MAX, ge=1, description="frames per transaction")
     retention_days: int = Field(default=0, ge=0, description="older records are `expired`; 0 keeps all")
+
+
+class BrokerSettings(_Section):
+    """RabbitMQ between gateways and ingest, for fleets that outgrow one machine. Without a URL there is none."""
+
+    url: str = Field(default="", description="amqp:// or amqps:// of RabbitMQ 3.10 or newer; empty: no broker")
+    url_file: Path | None = Field(default=None, description="a file whose first line is the URL, with its password")
+    ca_file: Path | None = Field(default=None, description="PEM file: who may have signed the broker's certificate")
+    certificate: Path | None = Field(default=None, description="PEM file: our certificate, if the broker asks for one")
+    key: Path | None = Field(default=None, description="PEM file: its private key")
+    management_url: str = Field(
+        default="", description="http(s):// of its management plugin, to see policies; empty: the usual port is tried"
+    )
+    queues: int = Field(
+        default=limits.BROKER_QUEUES, ge=1, le=limits.LANES_WITH_BROKER,
+        description="queues that share the lanes; as many workers can work at a time. The same for all processes",
+    )  # fmt: skip
+    window_bytes: int = Field(
+        default=limits.BROKER_WINDOW_BYTES, ge=limits.BROKER_MESSAGE_BYTES_MAX,
+        description="sent and not yet in the database, per journal and queue",
+    )  # fmt: skip
+    publish_signals: bool = Field(
+        default=False, description="publish stored signals to the topic exchange signalkeep.signals"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> BrokerSettings:
+        if self.url and self.url_file:
+            raise ValueError("give url or url_file, not both")
+        if self.url and not self.url.startswith(("amqp://", "amqps://")):
+            raise ValueError("url must begin with amqp:// or amqps://")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        if self.publish_signals and not (self.url or self.url_file):
+            raise ValueError("publish_signals needs a broker: set url")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.url or self.url_file)
+
+    def resolved_url(self) -> str:
+        """The URL to use. Raises SettingsError if the secret file cannot be used."""
+        url = _first_line("broker.url_file", self.url_file, "URL") if self.url_file else self.url
+        if not url.startswith(("amqp://", "amqps://")):
+            raise SettingsError("broker.url_file: its first line does not begin with amqp:// or amqps://")
+        return url
 
 
 class MonitorSettings(_Section):
@@ -224,6 +276,7 @@ class Settings(BaseSettings):
     journal: JournalSettings = JournalSettings()
     database: DatabaseSettings = DatabaseSettings()
     ingest: IngestSettings = IngestSettings()
+    broker: BrokerSettings = BrokerSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 
@@ -238,6 +291,11 @@ class Settings(BaseSettings):
     @property
     def run_root(self) -> Path:
         return self.data / "run"
+
+    @property
+    def lanes(self) -> int:
+        """Of the journals that gateways open."""
+        return limits.LANES_WITH_BROKER if self.broker.enabled else 1
 
     @property
     def erasures_file(self) -> Path:

@@ -6,6 +6,9 @@
     ├── EnvironmentFault            the machine, the network or a server is not as needed: trying again may help
     │   ├── DatabaseUnavailable     PostgreSQL does not answer, or answers that it cannot work now
     │   ├── UnsafeDatabase          PostgreSQL is configured to lose what it has confirmed
+    │   ├── BrokerUnavailable       RabbitMQ does not answer, or does not take what it is given
+    │   ├── UnsafeBroker            RabbitMQ is set up to lose what it has confirmed, or our rights there do not suffice
+    │   ├── UnsafeDisk              the journal would lie on memory or a network, where a sync is no promise
     │   ├── DiskFull                no space, or above the cap: nothing is acknowledged until there is some
     │   └── AlreadyRunning          another process holds the data directory or a port
     └── SyncFailed                  a sync of the journal failed: what is on the disk is unknown, the process must end
@@ -43,6 +46,18 @@ class DatabaseUnavailable(EnvironmentFault):
 
 class UnsafeDatabase(EnvironmentFault):
     """PostgreSQL runs with settings under which a confirmed commit can be lost."""
+
+
+class BrokerUnavailable(EnvironmentFault):
+    """RabbitMQ cannot be used at the moment."""
+
+
+class UnsafeBroker(EnvironmentFault):
+    """RabbitMQ holds queues or policies under which confirmed messages can be lost, or we lack a right."""
+
+
+class UnsafeDisk(EnvironmentFault):
+    """The journal lies on a file system whose syncs cannot be believed."""
 
 
 class DiskFull(EnvironmentFault):

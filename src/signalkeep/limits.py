@@ -58,6 +58,7 @@ REGISTRY_PAUSE_S: Final = 0.5  # between two readings, however many changes are 
 JOURNAL_BLOCK_BYTES: Final = 4096  # batches start on these, so no write touches a block that holds acknowledged data
 SEGMENT_BYTES: Final = 64 * MIB
 SEGMENT_BYTES_MIN: Final = 256 * KIB
+SEGMENT_FILL_BYTES: Final = 2 * MIB  # of zeros, written and synced at a time
 BATCH_BYTES_MAX: Final = 8 * MIB
 BATCH_ENTRIES_MAX: Final = 20_000
 JOURNAL_PENDING_BYTES_MAX: Final = 32 * MIB  # appended, not yet durable: above it sockets are not read
@@ -66,7 +67,42 @@ JOURNAL_KEEP_BYTES: Final = 20 * GIB  # what the database has is unlinked early 
 JOURNAL_CAP_BYTES: Final = 40 * GIB  # above this no socket is read and nothing is acknowledged
 DISK_FREE_BYTES_MIN: Final = 256 * MIB
 DISK_RESUME_FACTOR: Final = 0.95  # hysteresis: reading resumes below this share of the cap
+JOURNAL_SHELF_BYTES: Final = 8 * MIB  # decoded and kept for readers that come to the same place
 TALLY_INTERVAL_S: Final = 1.0
+
+# Broker
+LANES_MAX: Final = 1024
+LANES_WITH_BROKER: Final = 64  # of a journal that is sent on; fixed when it is opened
+BROKER_QUEUES: Final = 8  # each takes a group of lanes and has one worker at a time
+BROKER_MESSAGE_BYTES_MAX: Final = 256 * KIB  # of entries; a single large one may exceed it
+BROKER_MESSAGE_ENTRIES_MAX: Final = 5_000
+BROKER_WINDOW_BYTES: Final = 8 * MIB  # per journal and queue: sent and not yet in the database
+BROKER_GATHER_S: Final = 0.1  # between two messages that are not full: many small ones cost more
+BROKER_PUBLISH_S_MAX: Final = 15.0  # until the broker has confirmed a message
+BROKER_SILENCE_S: Final = 60.0  # a queue that confirms nothing for longer is deleted and made again
+BROKER_CALL_S_MAX: Final = 15.0  # connecting, declaring, asking
+BROKER_QUIET_S: Final = 15.0  # without a message; then a worker asks whether its queue still serves it
+BROKER_HEARTBEAT_S: Final = 15  # of AMQP; three that are missed end a connection
+BROKER_PREFETCH: Final = 32  # messages that a worker holds at a time, over all of its queues
+BROKER_PREFETCH_MIN: Final = 4  # of one queue
+RELAY_LOOK_S: Final = 0.25  # how often a relay asks the database for its cursors
+RELAY_NOTE_S: Final = 1.0  # how often it notes how far it has sent
+RELAY_IDLE_S: Final = 1.0  # lanes without entries are moved on this often
+RELAY_STALL_S: Final = 10.0  # sent, not in the database, and nothing in the queue: longer means lost
+RELAY_STALL_S_MAX: Final = 300.0
+CANCEL_AGAIN_S: Final = 1.0  # after which a task that goes on is told once more to end
+BROKER_AWAY_S: Final = 5.0  # of one worker: then it leaves its queues to those that reach the broker
+CLAIM_S: Final = 1.0  # how often workers look whether queues are free or unfairly shared
+DELIVERIES_BEFORE_CARE: Final = 3  # a message that came back as often is read frame by frame
+DECODE_ATTEMPTS_MAX: Final = 3  # a frame that ended as many processes is quarantined unread
+SET_ASIDE_BYTES_MAX: Final = 64 * KIB  # kept of a message that is none of ours
+SET_ASIDE_ROWS_MAX: Final = 10_000  # more are only counted
+ANNOUNCE_PAGE_ROWS: Final = 500
+ANNOUNCE_POLL_S: Final = 0.3
+
+# Processes
+INGEST_NICE: Final = 5  # how much lower its priority is than that of the gateway
+GARBAGE_THRESHOLDS: Final = (20_000, 20, 50)  # of Python's collector: objects, then collections of the one before
 
 # Ingest and store
 INGEST_BATCH_FRAMES_MAX: Final = 10_000
@@ -78,7 +114,9 @@ INGEST_POLL_S_MIN: Final = 0.005
 INGEST_POLL_S_MAX: Final = 0.1
 WRITE_TRIES_MAX: Final = 10  # of one range, while registry or partitions change under it
 CURSOR_REREAD_S: Final = 60.0
+LOOK_AGAIN_S: Final = 5.0  # where the database could not be asked
 JOURNAL_SCAN_S: Final = 1.0
+SEAL_AGAIN_S: Final = 1.0  # until a seal that could not be written is tried again
 PROGRESS_NOTE_S: Final = 1.0
 DRIVERS_MAX: Final = 48  # journals that one ingest process drives at a time, each over a connection of its own
 RETRY_S_MIN: Final = 0.2

@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import psutil
 
+from signalkeep import disks
 from signalkeep.config import Settings
-from signalkeep.errors import EnvironmentFault
+from signalkeep.errors import EnvironmentFault, UnsafeDisk
 from signalkeep.telemetry import get_logger
+
+AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 log = get_logger()
 
@@ -101,6 +105,18 @@ def stop_on_signals(stop: asyncio.Event, parent_fd: int | None) -> None:
         loop.add_reader(parent_fd, parent_gone)
 
 
+def lower_priority(by: int) -> None:
+    """Let other processes go first where processors are short.
+
+    Linux may group processes by session, as our roles have one each, and then goes by the priority of the group.
+    """
+    os.nice(by)
+    if os.getsid(0) != os.getpid():
+        return  # it is not ours alone
+    with suppress(OSError):  # only Linux has it, and not always
+        AUTOGROUP.write_text(str(by), encoding="ascii")
+
+
 def prepare_directories(settings: Settings) -> None:
     """Make the data directory and what roles share in it. Raises EnvironmentFault if that is not possible.
 
@@ -118,6 +134,17 @@ def prepare_directories(settings: Settings) -> None:
             f"the data directory {settings.data} cannot be used: {error.strerror or error}",
             hint="Choose another with --data, or make it writable for this user.",
         ) from error
+
+
+def refuse_unsafe_disk(settings: Settings) -> None:
+    """Raises UnsafeDisk if what is synced to the journal may be lost all the same. The journal's directory exists."""
+    mount = disks.mount_of(settings.journal_root)
+    danger = disks.danger_of(mount)
+    if danger and not settings.journal.allow_unsafe:
+        raise UnsafeDisk(
+            f"the journal would be on {mount.fstype} at {mount.mountpoint}: what is acknowledged could be lost",
+            hint=f"{danger} Only for tests: journal.allow_unsafe = true.",
+        )
 
 
 def _make_durable(directory: Path) -> None:

@@ -71,6 +71,18 @@ class GatewayNumbers(msgspec.Struct, kw_only=True, tag="gateway"):
     durable_seq: int
 
 
+class WorkerNumbers(msgspec.Struct, kw_only=True):
+    """What an ingest process that gets its work from a broker counts besides."""
+
+    messages: int  # taken off the queues
+    doubles: int  # of these, dropped because the database had them
+    holes: int  # of these, dropped because something before them was missing
+    set_aside: dict[str, int]  # of these, of no use, by reason
+    queues: list[int]  # that it takes now
+    in_hand: int  # messages received and not acknowledged
+    connected: bool
+
+
 class IngestNumbers(msgspec.Struct, kw_only=True, tag="ingest"):
     """Counts since the start of the process; `positions`: up to where the database has each journal."""
 
@@ -80,9 +92,27 @@ class IngestNumbers(msgspec.Struct, kw_only=True, tag="ingest"):
     retries: int
     driving: int  # journals that have not ended, or are not in the database yet
     positions: dict[str, int]
+    worker: WorkerNumbers | None = None
 
 
-Numbers: TypeAlias = GatewayNumbers | IngestNumbers
+class RelayNumbers(msgspec.Struct, kw_only=True, tag="relay"):
+    """Counts since the start of the process; gauges of this moment."""
+
+    messages: int  # confirmed by the broker
+    message_bytes: int
+    entries: int  # in them
+    failures: int  # publishes that were not confirmed; each is tried again
+    went_back: dict[str, int]  # to the cursor, by the evidence of a loss
+    announced: int  # signals published to applications
+    confirm_time: Histogram
+    window_bytes: int  # sent and not yet in the database
+    connected: bool
+    blocked: bool  # the broker takes nothing more, for an alarm of its memory or disk
+    driving: int
+    positions: dict[str, int]
+
+
+Numbers: TypeAlias = GatewayNumbers | IngestNumbers | RelayNumbers
 
 
 class Vitals(msgspec.Struct, kw_only=True):

@@ -14,8 +14,8 @@ from signalkeep.backup import manifest
 from signalkeep.backup import restore as restoring
 from signalkeep.backup.restore import Before, _findings, restore
 from signalkeep.clock import SystemClock
+from signalkeep.drivers.retention import Retention
 from signalkeep.errors import EnvironmentFault
-from signalkeep.ingest.retention import Retention
 from signalkeep.journal.reader import Chunk, JournalReader, segments
 from signalkeep.journal.record import FrameEntry
 from signalkeep.journal.writer import JournalWriter

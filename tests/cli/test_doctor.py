@@ -16,13 +16,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from signalkeep import limits
+from signalkeep import disks, limits
 from signalkeep.cli import doctor as module
 from signalkeep.cli import doctor_database, doctor_disk
 from signalkeep.cli.doctor import doctor, examine
 from signalkeep.cli.doctor_database import Server
-from signalkeep.cli.doctor_disk import Check, Mount, SyncTest
+from signalkeep.cli.doctor_disk import Check, SyncTest
 from signalkeep.config import Settings
+from signalkeep.disks import Mount
 from signalkeep.roles import RoleFile
 from signalkeep.store.schema import HEAD
 from tests.servers import PostgresServer, free_port, run_sync
@@ -186,7 +187,7 @@ def test_the_longest_mount_point_counts_and_the_latest_on_it(tmp_path: Path, mon
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
 
     def found(path: Path) -> tuple[str, str]:
-        mount = doctor_disk.mount_of(path)
+        mount = disks.mount_of(path)
         return mount.mountpoint, mount.fstype
 
     assert found(place) == (str(place), "tmpfs")
@@ -194,15 +195,15 @@ def test_the_longest_mount_point_counts_and_the_latest_on_it(tmp_path: Path, mon
     link = tmp_path / "link"
     link.symlink_to(place)
     assert found(link) == (str(place), "tmpfs")
-    assert doctor_disk.mount_of(place).options == ("rw", "relatime")
+    assert disks.mount_of(place).options == ("rw", "relatime")
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: [])
     assert found(place) == ("?", "unknown")
 
 
 def test_the_real_mounts_are_read() -> None:
-    assert doctor_disk.mount_of(Path("/")).mountpoint == "/"
+    assert disks.mount_of(Path("/")).mountpoint == "/"
     if Path("/dev/shm").is_mount():
-        assert doctor_disk.mount_of(Path("/dev/shm")).fstype == "tmpfs"
+        assert disks.mount_of(Path("/dev/shm")).fstype == "tmpfs"
 
 
 def test_the_write_cache_of_a_disk_and_of_a_partition_on_it(tmp_path: Path) -> None:
@@ -212,9 +213,9 @@ def test_the_write_cache_of_a_disk_and_of_a_partition_on_it(tmp_path: Path) -> N
     (disk / "sda1").mkdir()
     (tmp_path / "8:0").symlink_to(disk)
     (tmp_path / "8:1").symlink_to(disk / "sda1")
-    assert doctor_disk.write_cache_of(os.makedev(8, 0), tmp_path) == "write back"
-    assert doctor_disk.write_cache_of(os.makedev(8, 1), tmp_path) == "write back"
-    assert doctor_disk.write_cache_of(os.makedev(0, 50), tmp_path) == ""
+    assert disks.write_cache_of(os.makedev(8, 0), tmp_path) == "write back"
+    assert disks.write_cache_of(os.makedev(8, 1), tmp_path) == "write back"
+    assert disks.write_cache_of(os.makedev(0, 50), tmp_path) == ""
     check = doctor_disk.check_file_system("file system", Path("/d"), DISK)
     assert "write cache: write back" in check.found
 

@@ -11,9 +11,9 @@ FILE.sent (records that ever left) and the rows themselves, read with plain SQL 
     out_of_order  stored behind a record of the same device that was first sent later, in the same journal
     resurrected   there although it lies at or below the floor of an erasure that was finished
 
-What was erased on purpose (device.erased_to) is not missing. out_of_order is sound because virtual devices always
-send on from the oldest record that is not acknowledged:
-whichever connection brought a record first had brought, or been told of, all older ones before it.
+What was erased on purpose (device.erased_to) is not missing. out_of_order goes by when a record first left: a device
+that sends on from its oldest, or from its newest, unacknowledged record had brought, or been told of, everything that
+left before.
 
 What it cannot see: records that were neither told safe nor stored (the device still has them), and whether
 the disk would have kept what the page cache kept.

@@ -1,64 +1,36 @@
 """Real processes under load, killed with SIGKILL; then nothing may be missing, spurious or doubled.
 
-Fault model: F1, kill -9 of any process at any instant: gateway, ingest, the PostgreSQL postmaster, one of its
-backends, the supervisor. kill -9 does not test fsync, since the page cache survives it: that is what the crash states
-of the journal are for. The judge is `tests.faults.checker`, which shares no code with the product; the product's own
-audit must agree.
+Fault model: F1, kill -9 of any process at any instant: see `tests.faults.kills`. The audit must be able to fail, too,
+and a database that does not start keeps no device waiting. The judge is `tests.faults.checker`, which shares no code
+with the product; the product's own audit must agree.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.core import Core
-from tests.faults.checker import check
-from tests.servers import run_sync, wait_until
+from tests.faults.kills import BROKER, run_control, run_rounds
+from tests.faults.victims import (
+    FIRST_WITH_BROKER,
+    GATEWAY,
+    INGEST,
+    NODE,
+    RELAY,
+    VICTIMS,
+    VICTIMS_WITH_BROKER,
+    decks,
+)
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
-DEVICES, RATE = 25, 150
-
-
-class FleetProcess:
-    """`signalkeep simulate` in a process of its own; it drives until it is asked for its result."""
-
-    def __init__(self, core: Core, protocol: str, first_number: int) -> None:
-        self.oracle = core.directory / f"{protocol}.jsonl"
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "signalkeep", "simulate", "--protocol", protocol),
-                *("--port", str(core.ports[protocol]), "--devices", str(DEVICES), "--rate", str(RATE)),
-                *("--duration", "0", "--grace", "90", "--oracle", str(self.oracle)),
-                *("--first-number", str(first_number), "--cut-rate", "0.05", "--json"),
-            ],
-            stdout=subprocess.PIPE,
-            env=core.environment,
-        )
-
-    @property
-    def told_safe(self) -> int:
-        """Records acknowledged so far."""
-        return self.oracle.read_bytes().count(b"\n") if self.oracle.exists() else 0
-
-    def result(self) -> dict[str, int]:
-        self._process.terminate()
-        text, _ = self._process.communicate(timeout=150)
-        counts: dict[str, int] = json.loads(text)
-        return counts
-
-    def end(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+ROUNDS, SEED = 10, 1
 
 
 @pytest.fixture
@@ -67,94 +39,55 @@ def core() -> Iterator[Core]:
         yield running
 
 
-def kill_postmaster(core: Core) -> None:
-    pid = core.kill_role("postgres")
-    core.wait_for_role("postgres", not_pid=pid)
+@pytest.mark.timeout(900)
+def test_killed_at_random_nothing_is_missing_spurious_or_doubled() -> None:
+    outcome = run_rounds(ROUNDS, SEED)
+    assert not outcome.broken, outcome.broken
+    assert outcome.total.rounds == ROUNDS
+    assert outcome.total.safe > 50 * ROUNDS
+    assert len(outcome.total.recoveries_s) == ROUNDS, "a fresh event was stored after each"
+    assert outcome.duplicates > 0, "re-sends really happened, and were suppressed"
+    assert outcome.journals >= 4, "gateways really were killed: each start opens a journal"
 
 
-def kill_backend(core: Core) -> None:
-    """One of PostgreSQL's own processes: it restarts them all and recovers."""
-    backends = psutil.Process(core.role("postgres")).children()
-    ingest = [child for child in backends if "signalkeep signalkeep" in " ".join(child.cmdline())]
-    os.kill((ingest or backends)[0].pid, signal.SIGKILL)
+@pytest.mark.timeout(900)
+def test_killed_at_random_with_a_broker_in_between_nothing_is_missing_spurious_or_doubled(rabbitmq: None) -> None:
+    rounds = len(FIRST_WITH_BROKER)
+    outcome = run_rounds(rounds, SEED, BROKER)
+    assert not outcome.broken, outcome.broken
+    assert outcome.total.rounds == rounds
+    assert outcome.total.kills == 2 * rounds
+    assert outcome.total.safe > 50 * rounds
+    assert len(outcome.total.recoveries_s) == rounds, "a fresh event was stored after each"
+    assert outcome.duplicates > 0, "re-sends really happened, and were suppressed"
+    assert outcome.journals == 2, "a gateway was killed once: each start opens a journal"
 
 
-def kill_gateway(core: Core) -> None:
-    core.wait_for_role("gateway", not_pid=core.kill_role("gateway"))
+def test_the_control_is_found_losing_and_doubling() -> None:
+    outcome = run_control(SEED)
+    assert not outcome.broken, outcome.broken
+    assert outcome.total.faults["missing"] > 0
+    assert outcome.total.faults["doubled"] > 0
 
 
-def kill_ingest(core: Core) -> None:
-    core.wait_for_role("ingest", not_pid=core.kill_role("ingest"))
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_seed_every_victim_is_killed_singly_doubled_and_during_recovery(seed: int) -> None:
+    plans = list(islice(decks(random.Random(seed)), 80))
+    assert sorted(plan.victims for plan in plans[:5]) == sorted((victim,) for victim in VICTIMS)
+    assert all(plan.kills == 2 for plan in plans[5:ROUNDS])
+    assert {plan.again is None for plan in plans[5:ROUNDS]} == {True, False}
+    assert len({plan.kind for plan in plans[:40]}) == 40, "every plan once before any comes again"
+    assert sorted(plan.kind for plan in plans[40:]) == sorted(plan.kind for plan in plans[:40])
 
 
-def kill_both(core: Core) -> None:
-    pids = core.kill_role("gateway"), core.kill_role("ingest")
-    core.wait_for_role("gateway", not_pid=pids[0])
-    core.wait_for_role("ingest", not_pid=pids[1])
-
-
-def kill_supervisor(core: Core) -> None:
-    """Its roles end by themselves, PostgreSQL is found and taken over: no file is deleted by hand."""
-    core.kill()
-    core.start()
-
-
-KILLS: list[Callable[[Core], None]] = [
-    kill_gateway,
-    kill_ingest,
-    kill_postmaster,
-    kill_both,
-    kill_backend,
-    kill_supervisor,
-    kill_gateway,
-    kill_ingest,
-]
-
-
-def wait_for_progress(fleets: list[FleetProcess]) -> None:
-    """Until every fleet has been told of 50 more safe records."""
-    wanted = [fleet.told_safe + 50 for fleet in fleets]
-    wait_until(lambda: all(fleet.told_safe > number for fleet, number in zip(fleets, wanted, strict=True)), 60)
-
-
-def test_nothing_is_missing_spurious_or_doubled(core: Core) -> None:
-    fleets = [FleetProcess(core, "teltonika", 356307040000000), FleetProcess(core, "json", 866307040000000)]
-    try:
-        for kill in KILLS:
-            wait_for_progress(fleets)
-            kill(core)
-        counts = [fleet.result() for fleet in fleets]
-    finally:
-        for fleet in fleets:
-            fleet.end()
-    for fleet, count in zip(fleets, counts, strict=True):
-        assert count["unconfirmed"] == 0, "every record was acknowledged in the end"
-        assert count["told_safe"] == count["generated"] == fleet.told_safe
-        report = core.json("audit", "--oracle", str(fleet.oracle))
-        assert report["ok"], report
-        verdict = run_sync(check(core.json("status")["database"]["dsn"], fleet.oracle))
-        assert (verdict.missing, verdict.spurious, verdict.doubled, verdict.corrupted) == (0, 0, 0, 0), verdict
-        assert report["oracle"]["safe"] == count["told_safe"]
-    assert report["totals"]["duplicate"] > 0, "re-sends really happened, and were suppressed"
-    assert len(report["journals"]) >= 4, "gateways really were killed: each start opens a journal"
-    restarts = {role["role"]: role["restarts"] for role in core.json("status")["roles"]}
-    assert restarts["gateway"] >= 1
-    assert restarts["ingest"] >= 1
-
-
-def test_postgresql_stopped_devices_go_on_being_acknowledged_and_the_backlog_drains(core: Core) -> None:
-    """F3: the database is away; the journal takes everything."""
-    postgres = core.role("postgres")
-    os.kill(postgres, signal.SIGSTOP)
-    try:
-        events = b"".join(
-            b'{"device_number": "77", "message_date": "2026-01-01T00:%02d:%02dZ"}\n' % divmod(n, 60) for n in range(300)
-        )
-        assert core.talk("json", events, answer_bytes=300) == b"1" * 300
-    finally:
-        os.kill(postgres, signal.SIGCONT)
-    core.wait_for_rows("SELECT count(*) FROM signal", 300)
-    assert core.json("audit")["ok"]
+@pytest.mark.parametrize("seed", range(20))
+def test_a_few_rounds_with_a_broker_strike_all_on_its_way_and_many_rounds_strike_everybody(seed: int) -> None:
+    once = len(VICTIMS_WITH_BROKER) * (3 * len(VICTIMS_WITH_BROKER) + 1) // 2
+    plans = list(islice(BROKER.plans(seed), once))
+    few, others = plans[: len(FIRST_WITH_BROKER)], plans[len(FIRST_WITH_BROKER) :]
+    assert {victim for plan in few for victim in (*plan.victims, plan.again)} == {NODE, RELAY, INGEST, GATEWAY, None}
+    assert {plan.victims for plan in others[: len(VICTIMS_WITH_BROKER)]} == {(one,) for one in VICTIMS_WITH_BROKER}
+    assert len({plan.kind for plan in plans}) == once, "every plan once before any comes again"
 
 
 def test_a_row_deleted_or_inserted_by_hand_and_a_removed_segment_are_named(core: Core) -> None:

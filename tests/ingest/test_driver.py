@@ -4,91 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import struct
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings, load
 from signalkeep.ingest.driver import JournalDriver
-from signalkeep.ingest.retention import Retention
+from signalkeep.ingest.pipeline import Pipeline, Prepared, Rules
 from signalkeep.ingest.service import IngestService
-from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.reader import JournalReader, segments
-from signalkeep.journal.record import FrameEntry
 from signalkeep.journal.writer import JournalWriter
+from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.roles import prepare_directories
-from signalkeep.store import journals
+from signalkeep.store import erasure_log, journals
+from signalkeep.store.erasure_log import NotedErasure
 from signalkeep.store.postgres import Connection
-from tests.builders import ask
+from signalkeep.store.rows import Written
+from tests.ingest.support import FS, Service, event, rows, write_journal
 from tests.servers import connected, wait_until_async
 
 pytestmark = pytest.mark.servers
 
-FS = LocalFileSystem()
 CUTS = 5
-RECEIVED_US = int(datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp() * 1_000_000)
-
-
-def event(number: int, device: str = "1") -> FrameEntry:
-    raw = b'{"device_number": "%s", "message_date": "2026-05-01T10:%02d:%02dZ"}' % (
-        device.encode(),
-        *divmod(number, 60),
-    )
-    return FrameEntry(RECEIVED_US, "json", device, "127.0.0.1:1", {}, raw)
-
-
-async def write_journal(
-    root: Path, numbers: range, *, segment_bytes: int = 1 << 20, close: bool = True
-) -> JournalWriter:
-    writer = JournalWriter.create(FS, root, clock=SystemClock(), segment_bytes=segment_bytes)
-    for number in numbers:
-        writer.append(event(number))
-    if close:
-        await writer.close()
-    return writer
-
-
-@pytest.fixture
-def settings(tmp_path: Path, dsn: str) -> Settings:
-    made = load(
-        tmp_path / "data",
-        environ={"SIGNALKEEP_DATABASE__DSN": dsn, "SIGNALKEEP_UNKNOWN_DEVICES": "register"},
-    )
-    prepare_directories(made)
-    return made
-
-
-class Service:
-    """An ingest service running in the background."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._stop = asyncio.Event()
-        self.ready = asyncio.Event()
-        service = IngestService(settings, fs=FS, clock=SystemClock(), stop=self._stop)
-        self._task = asyncio.create_task(service.run(self.ready.set))
-
-    async def end(self) -> None:
-        self._stop.set()
-        await self._task
-
-
-@pytest.fixture
-async def start_service(settings: Settings) -> AsyncIterator[Callable[[], Service]]:
-    started: list[Service] = []
-
-    def start() -> Service:
-        started.append(Service(settings))
-        return started[-1]
-
-    yield start
-    for service in started:
-        await service.end()
 
 
 @pytest.fixture
@@ -96,11 +41,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ingest does every second or every minute, it does at once."""
     monkeypatch.setattr(limits, "CURSOR_REREAD_S", 0.02)
     monkeypatch.setattr(limits, "JOURNAL_SCAN_S", 0.02)
-
-
-async def rows(connection: Connection) -> int:
-    count: int = await connection.fetchval("SELECT count(*) FROM signal")
-    return count
 
 
 async def test_live_and_dead_journals_are_found_and_driven(
@@ -122,6 +62,22 @@ async def test_live_and_dead_journals_are_found_and_driven(
     await wait_until_async(
         lambda: _is(connection.fetchval("SELECT count(*) FROM journal WHERE ended_at IS NOT NULL"), 2)
     )
+
+
+async def test_a_journal_that_was_meant_for_a_broker_is_read_directly_too(
+    settings: Settings, connection: Connection, start_service: Callable[[], Service]
+) -> None:
+    """As when a broker is given up: its journals have many lanes."""
+    lanes = limits.LANES_WITH_BROKER
+    writer = JournalWriter.create(FS, settings.journal_root, clock=SystemClock(), lanes=lanes, segment_bytes=1 << 20)
+    for number in range(200):
+        writer.append(event(number // 50, device=str(number % 50)))
+    await writer.close()
+    start_service()
+    await wait_until_async(lambda: _is(rows(connection), 200))
+    ended = "SELECT count(*) FROM journal WHERE ended_at IS NOT NULL"
+    await wait_until_async(lambda: _is(connection.fetchval(ended), 1))
+    assert await connection.fetchval("SELECT count(*) FROM cursor WHERE seq = 200") == lanes
 
 
 async def _is(found: object, expected: int) -> bool:
@@ -184,7 +140,7 @@ async def test_a_database_restored_under_a_running_driver_is_noticed(
     service = IngestService(settings, fs=FS, clock=SystemClock(), stop=stop)
     driver = JournalDriver(
         reader,
-        connect=service._connect,
+        connect=service.database.connect,
         make_pipeline=service._pipeline,
         host="here",
         clock=SystemClock(),
@@ -200,6 +156,61 @@ async def test_a_database_restored_under_a_running_driver_is_noticed(
     await driving
     await writer.close()
     await running
+
+
+class FailsOnce(Pipeline):
+    """Its second write fails as a deadlock does: the connection stays. Meanwhile more comes in."""
+
+    writes = 0
+    more: Callable[[], None]
+
+    async def write(self, prepared: Prepared) -> Written:
+        FailsOnce.writes += 1
+        if FailsOnce.writes != 2:
+            return await super().write(prepared)
+        FailsOnce.more()
+        self.start_from(self.cursors)
+        raise asyncpg.DeadlockDetectedError("made up")
+
+
+async def test_a_write_that_fails_on_a_connection_that_stays_is_driven_again(
+    settings: Settings, connection: Connection
+) -> None:
+    """No cursor moves, yet the reader is beyond what was given up: it has to go back."""
+    writer = await write_journal(settings.journal_root, range(5), close=False)
+    running = asyncio.create_task(writer.run())
+    await wait_until_async(lambda: writer.durable_seq == 5)
+    stop = asyncio.Event()
+    service = IngestService(settings, fs=FS, clock=SystemClock(), stop=stop)
+    rules = Rules(register_unknown=True)
+
+    def more() -> None:
+        for number in range(9, 13):
+            writer.append(event(number))
+
+    def pipeline(connection: Connection, journal_id: int, cursors: list[int]) -> Pipeline:
+        return FailsOnce(connection, journal_id, cursors, protocols=PROTOCOLS, rules=rules)
+
+    FailsOnce.writes, FailsOnce.more = 0, staticmethod(more)
+    driver = JournalDriver(
+        JournalReader(FS, writer.directory, evidence_root=settings.evidence_root),
+        connect=service.database.connect,
+        make_pipeline=pipeline,
+        host="here",
+        clock=SystemClock(),
+        stop=stop,
+    )
+    driving = asyncio.create_task(driver.run())
+    try:
+        await wait_until_async(lambda: _is(rows(connection), 5))
+        for number in range(5, 9):
+            writer.append(event(number))
+        await wait_until_async(lambda: _is(rows(connection), 13))
+    finally:
+        stop.set()
+        await driving
+        await writer.close()
+        await running
 
 
 async def test_two_ingest_processes_share_the_journals_and_double_nothing(
@@ -335,151 +346,6 @@ def newer_version(path: Path) -> None:
         file.write(block)
 
 
-async def test_segments_go_only_when_the_database_has_them_and_they_are_old(
-    settings: Settings, connection: Connection, tmp_path: Path
-) -> None:
-    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
-    found = segments(FS, writer.directory)
-    assert len(found) > 3
-    journal_id = await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
-    await connection.execute("UPDATE cursor SET seq = $1", found[2][0])  # in the third segment
-
-    class Later(SystemClock):
-        def now(self) -> datetime:
-            return super().now() + timedelta(hours=100)
-
-    young = Retention(settings, fs=FS, clock=SystemClock())
-    await young.tidy(connection, await journals.expected(connection, "here"))
-    assert segments(FS, writer.directory) == found, "younger than the replay window"
-    old = Retention(settings, fs=FS, clock=Later())
-    await old.tidy(connection, await journals.expected(connection, "here"))
-    assert segments(FS, writer.directory) == found[2:], "what the database does not have stays"
-    assert await connection.fetchval("SELECT kept_from_seq FROM journal WHERE id = $1", journal_id) == found[2][0]
-    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
-    assert await old.tidy(connection, await journals.expected(connection, "here")) == [writer.directory]
-    assert not writer.directory.exists()
-    assert await connection.fetchval("SELECT removed_at IS NOT NULL FROM journal")
-
-
-class Witness(LocalFileSystem):
-    """Before anything goes, asks the database whether it was told."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.told: dict[str, tuple[int, bool]] = {}
-
-    def unlink(self, path: Path) -> None:
-        self._ask(path.name)
-        super().unlink(path)
-
-    def rename(self, old: Path, new: Path) -> None:
-        self._ask(new.suffix)
-        super().rename(old, new)
-
-    def _ask(self, name: str) -> None:
-        (row,) = ask(self.dsn, "SELECT kept_from_seq, removed_at IS NOT NULL FROM journal")
-        self.told.setdefault(name, tuple(row))
-
-
-async def test_the_database_is_told_before_a_file_goes(settings: Settings, connection: Connection, dsn: str) -> None:
-    """Else a crash in between leaves a gap that nobody can tell from a loss."""
-    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
-    (_, first, _), (_, second, _), (third_seq, _, _), *_ = segments(FS, writer.directory)
-    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
-    await connection.execute("UPDATE cursor SET seq = $1", third_seq)
-    witness = Witness(dsn)
-    away = settings.model_copy(update={"journal": settings.journal.model_copy(update={"keep_bytes": 0})})
-    retention = Retention(away, fs=witness, clock=SystemClock())
-    await retention.tidy(connection, await journals.expected(connection, "here"))
-    assert witness.told == {first.name: (third_seq, False), second.name: (third_seq, False)}
-    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
-    await retention.tidy(connection, await journals.expected(connection, "here"))
-    assert witness.told[".old"][1]
-    assert not writer.directory.exists()
-
-
-async def test_above_the_size_that_is_kept_the_oldest_go_early_and_no_more_than_needed(
-    settings: Settings, connection: Connection
-) -> None:
-    old = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
-    new = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
-    for writer in (old, new):
-        await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
-    await connection.execute("UPDATE cursor SET seq = 400")
-    sizes = [size for writer in (old, new) for _, _, size in segments(FS, writer.directory)]
-    small = settings.journal.model_copy(update={"keep_bytes": sum(sizes[2:])})
-    retention = Retention(settings.model_copy(update={"journal": small}), fs=FS, clock=SystemClock())
-    before = segments(FS, old.directory), segments(FS, new.directory)
-    for _ in range(2):
-        assert await retention.tidy(connection, await journals.expected(connection, "here")) == []
-        assert (segments(FS, old.directory), segments(FS, new.directory)) == (before[0][2:], before[1])
-
-
-async def test_a_journal_that_is_written_or_not_wholly_ingested_is_never_removed(
-    settings: Settings, connection: Connection
-) -> None:
-    writer = await write_journal(settings.journal_root, range(4), close=False)
-    running = asyncio.create_task(writer.run())
-    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
-    none = settings.journal.model_copy(update={"keep_bytes": 0, "replay_window_h": 0})
-    retention = Retention(settings.model_copy(update={"journal": none}), fs=FS, clock=SystemClock())
-
-    async def removed() -> list[Path]:
-        return await retention.tidy(connection, await journals.expected(connection, "here"))
-
-    await wait_until_async(lambda: writer.durable_seq == 4)
-    await connection.execute("UPDATE cursor SET seq = 4")
-    assert await removed() == [], "it is written"
-    await writer.close()
-    await running
-    await connection.execute("UPDATE cursor SET seq = 3")
-    assert await removed() == [], "its last entry is not in the database"
-    await connection.execute("UPDATE cursor SET seq = 4")
-    assert await removed() == [writer.directory]
-
-
-async def test_with_an_archive_segments_and_journals_move_there_and_stay_while_it_is_away(
-    settings: Settings, connection: Connection, tmp_path: Path
-) -> None:
-    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
-    before = segments(FS, writer.directory)
-    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
-    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
-    archive = tmp_path / "archive"
-    moving = settings.journal.model_copy(update={"keep_bytes": 0, "replay_window_h": 0, "archive_dir": archive})
-    retention = Retention(settings.model_copy(update={"journal": moving}), fs=FS, clock=SystemClock())
-    assert await retention.tidy(connection, await journals.expected(connection, "here")) == []
-    assert segments(FS, writer.directory) == before, "nothing is lost because the archive is away"
-    assert await connection.fetchval("SELECT kept_from_seq FROM journal") == 1
-    assert "archive" in await connection.fetchval("SELECT detail FROM finding WHERE kind = 'archive_failed'")
-    archive.mkdir()
-    assert await retention.tidy(connection, await journals.expected(connection, "here")) == [writer.directory]
-    assert not writer.directory.exists()
-    reader = JournalReader(FS, archive / writer.directory.name, evidence_root=tmp_path)
-    numbers = []
-    while items := reader.read(1000, 1 << 20):
-        numbers += [chunk.first_seq + n for chunk in items for n in range(len(chunk.entries))]  # type: ignore[union-attr]  # no Lost
-    assert numbers == list(range(1, 401))
-
-
-async def test_nothing_goes_while_somebody_holds_the_files(
-    settings: Settings, connection: Connection, dsn: str
-) -> None:
-    """As a backup does: it copies what lies there, and the journals must not change under its hands."""
-    writer = await write_journal(settings.journal_root, range(400), segment_bytes=16 * 1024)
-    await journals.register(connection, writer.journal_id, "here", writer.directory, 1)
-    await connection.execute("UPDATE cursor SET seq = $1", writer.durable_seq)
-    none = settings.journal.model_copy(update={"keep_bytes": 0, "replay_window_h": 0})
-    retention = Retention(settings.model_copy(update={"journal": none}), fs=FS, clock=SystemClock())
-    before = segments(FS, writer.directory)
-    async with connected(dsn) as backup, connected(dsn) as another:
-        await journals.hold_files(backup)
-        await journals.hold_files(another)
-        assert await retention.tidy(connection, await journals.expected(connection, "here")) == []
-        assert segments(FS, writer.directory) == before
-    assert await retention.tidy(connection, await journals.expected(connection, "here")) == [writer.directory]
-
-
 async def test_the_database_away_is_waited_for(settings: Settings, dsn: str, connection: Connection) -> None:
     """Connections are cut while the driver works, in mid-transaction as it happens: everything arrives, once."""
     await write_journal(settings.journal_root, range(3000))
@@ -497,3 +363,37 @@ async def test_the_database_away_is_waited_for(settings: Settings, dsn: str, con
     await service.end()
     assert cuts > 0
     assert await connection.fetchval("SELECT sum(records) FROM ledger") == 3000
+
+
+async def test_what_was_erased_is_known_before_anything_is_driven(
+    settings: Settings,
+    connection: Connection,
+    start_service: Callable[[], Service],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where no look after the database has succeeded yet: a restored one may have forgotten the erasure."""
+
+    async def fails(_: IngestService) -> bool:
+        return False
+
+    monkeypatch.setattr(IngestService, "_look_after", fails)
+    now = datetime.now(UTC)
+    erasure_log.append(
+        settings.erasures_file, NotedErasure(at=now, device_number="1", erased_to=now + timedelta(days=1), actor="me")
+    )
+    writer = await write_journal(settings.journal_root, range(10))
+    start_service()
+    await wait_until_async(lambda: _is(connection.fetchval("SELECT max(seq) FROM cursor"), writer.durable_seq))
+    assert await rows(connection) == 0
+
+
+async def test_a_journal_that_is_gone_is_not_remembered_as_finished(settings: Settings, connection: Connection) -> None:
+    """Else it would not be driven if it came back, as on a disk that was mounted again."""
+    writer = await write_journal(settings.journal_root, range(3))
+    await journals.register(connection, writer.journal_id, socket.gethostname(), writer.directory, 1)
+    service = IngestService(settings, fs=FS, clock=SystemClock(), stop=asyncio.Event())
+    service._finished[writer.directory] = (writer.journal_id, 0)
+    aside = writer.directory.rename(settings.data / "aside")
+    assert await service._look_after()
+    assert service._finished == {}
+    aside.rename(writer.directory)

@@ -10,8 +10,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from signalkeep.ingest.lanes import lane_of
 from signalkeep.ingest.pipeline import Pipeline, Rules
+from signalkeep.journal.lanes import lane_of
 from signalkeep.journal.reader import Chunk, Lost
 from signalkeep.journal.record import Entry, FrameEntry, TallyEntry
 from signalkeep.model import Context, Decoded, DeviceSettings, Outcome, Reason, Signal, Undecodable

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from pathlib import Path
 from typing import TypeAlias
@@ -41,6 +41,7 @@ class _File:
         self.memory: bytes | bytearray = durable
         self.pending: list[Write | Resize] = []
         self.locked = False
+        self.modified_at = 0.0
 
     def apply(self, change: Write | Resize) -> None:
         self.memory = _changed(bytearray(self.memory), [change])
@@ -106,6 +107,8 @@ class SimDisk:
         self.before: Callable[[str], None] = lambda _: None
         self.short_writes: random.Random | None = None
         self.log: list[Operation] = []
+        self.now: Callable[[], float] = lambda: 0.0
+        self.free = 1 << 40
 
     # What a crash leaves
 
@@ -134,6 +137,17 @@ class SimDisk:
 
     def content(self, path: Path) -> bytes:
         return bytes(self._file(path).memory)
+
+    def durable_contents(self) -> Iterator[bytes]:
+        """What a power loss leaves of each file at the least; what has the latest names first."""
+        waiting = [self._root]
+        while waiting:
+            directory = waiting.pop()
+            for _, node in sorted(directory.durable.items(), reverse=True):
+                if isinstance(node, _Directory):
+                    waiting.append(node)
+                else:
+                    yield node.durable
 
     def replay(self, operation: Operation) -> None:
         """Do again what was done on another disk. File numbers are the same as there; others here are larger."""
@@ -212,6 +226,7 @@ class SimDisk:
         if self.short_writes is not None and self.short_writes.random() < 0.5:
             piece = piece[: self.short_writes.randint(1, len(piece))]
         self._open[file].apply((offset, piece))
+        self._open[file].modified_at = self.now()
         self._done("pwrite", file, piece, offset)
         return len(piece)
 
@@ -250,8 +265,11 @@ class SimDisk:
         self.before("size")
         return len(self._file(path).memory)
 
+    def modified_at(self, path: Path) -> float:
+        return self._file(path).modified_at
+
     def free_bytes(self, path: Path) -> int:
-        return 1 << 40
+        return self.free
 
     def locked(self, path: Path) -> bool:
         self.before("locked")

@@ -2,18 +2,14 @@
 
 The reader always starts, returns exactly the entries of undamaged batches, and names what is lost with its exact range
 as soon as anything sound follows. What was damaged is computed here from the bytes that the writer wrote.
-`SIGNALKEEP_DAMAGE_TRIES` makes the search longer.
+tests/faults/bit_rot.py does it any number of times, at random; here are the cases that have names.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import os
 import random
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -24,140 +20,15 @@ from signalkeep.journal import record
 from signalkeep.journal.reader import Chunk, Lost
 from signalkeep.journal.record import (
     BATCH_HEADER_BYTES,
-    HEADER_COPY_OFFSET,
-    SEGMENT_HEADER_BYTES,
     Entry,
     SegmentHeader,
     pack_batch,
     unpack_batch_header,
     unpack_segment_header,
 )
+from tests.faults.bit_rot import Image, Item, check, image, with_older
 from tests.journal.simdisk import Crash, SimDisk
 from tests.journal.support import EVIDENCE, Run, new_disk, new_reader, numbered, read_all
-
-TRIES = int(os.environ.get("SIGNALKEEP_DAMAGE_TRIES", "10000"))
-
-
-class Item(NamedTuple):
-    """A batch or a seal as it was written; a seal has no entries."""
-
-    path: Path
-    start: int
-    end: int
-    seqs: range
-
-
-class Image(NamedTuple):
-    """A journal whose writer is gone, and where everything in it stands."""
-
-    disk: SimDisk
-    directory: Path
-    items: list[Item]
-    entries: dict[int, Entry]
-
-
-@cache
-def image(seed: int, closed: bool) -> Image:
-    disk = new_disk()
-    run = Run(disk, seed)
-
-    async def go() -> None:
-        run.start()
-        await run.go(40)
-        if closed:
-            await run.close()
-        else:
-            assert run.task is not None
-            run.task.cancel()
-
-    asyncio.run(go())
-    paths: dict[int, Path] = {}
-    items: dict[tuple[int, int], Item] = {}
-    for name, arguments in disk.log:
-        match name, arguments:
-            case "open_new", (Path(), int() as file):
-                paths[file] = Path()
-            case "rename", (Path(name="next.tmp"), Path() as path):
-                paths[max(paths)] = run.writer.directory / path.name
-            case "pwrite", (int() as file, bytes() as data, int() as offset) if offset:
-                header = unpack_batch_header(data, offset=offset, seed=None)
-                assert header is not None
-                end = offset + BATCH_HEADER_BYTES + header.body_bytes
-                items[file, offset] = Item(paths[file], offset, end, range(header.first_seq, header.next_seq))
-    found = [item._replace(path=paths[file]) for (file, _), item in items.items()]
-    return Image(disk.process_death(), run.writer.directory, found, dict(enumerate(run.stored, 1)))
-
-
-def hurt(rng: random.Random, data: bytes) -> bytes:
-    """Damage of a random kind at a random place."""
-    at = rng.randrange(len(data))
-    length = rng.choice((1, 16, 512, 4096, 8192))
-    match rng.randrange(5):
-        case 0:
-            return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-        case 1:
-            return data[:at] + bytes(min(length, len(data) - at)) + data[at + length :]
-        case 2:
-            return data[:at] + rng.randbytes(min(length, len(data) - at)) + data[at + length :]
-        case 3:
-            return data[: rng.choice((at, at // 512 * 512, at // 4096 * 4096, 0))]
-        case _:
-            block = rng.randrange(-(-len(data) // 4096)) * 4096  # of another place of the same file
-            return data[: at // 4096 * 4096] + data[block : block + 4096] + data[at // 4096 * 4096 + 4096 :]
-
-
-def intact(before: bytes, after: bytes, start: int, end: int) -> bool:
-    return before[start:end] == after[start:end]
-
-
-def check(whole: Image, damaged: SimDisk) -> bool:
-    """Read a damaged copy; returns whether something was lost and named."""
-    segments = sorted({item.path for item in whole.items})
-    before = {path: whole.disk.content(path) for path in segments}
-    names = damaged.listdir(whole.directory)
-    after = {path: damaged.content(path) for path in segments if path.name in names}
-    readable = {
-        path: any(intact(before[path], after[path], at, at + SEGMENT_HEADER_BYTES) for at in (0, HEADER_COPY_OFFSET))
-        for path in after
-    }
-    good: set[int] = set()
-    proof = max((int(path.stem) for path in after), default=0)  # everything before this number was synced
-    for path, start, end, seqs in whole.items:
-        if readable.get(path):
-            if intact(before[path], after[path], start, end):
-                good.update(seqs)
-            if intact(before[path], after[path], start, start + BATCH_HEADER_BYTES):
-                proof = max(proof, seqs.start)
-    reader = new_reader(damaged, whole.directory)
-    items = read_all(reader)
-    assert reader.finished
-    found = numbered(items)
-    assert found == {seq: whole.entries[seq] for seq in sorted(good)}
-    lost = {seq for item in items if isinstance(item, Lost) for seq in range(item.first_seq, item.last_seq + 1)}
-    named = {seq for seq in range(1, proof) if seq not in good}
-    if after and not readable[max(after)]:  # its salt is gone: what it held is known only by its own claims
-        assert named < lost <= {*whole.entries, max(lost)} - good
-    else:
-        assert lost == named
-    again = new_reader(damaged, whole.directory)
-    assert read_all(again) == items, "the same, whoever reads and however often"
-    return bool(lost)
-
-
-def test_random_damage_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
-    rng = random.Random(1)
-    named = 0
-    for turn in range(TRIES):
-        whole = image(turn % 5, closed=turn % 2 == 0)
-        damaged = whole.disk.process_death()
-        for _ in range(rng.choice((1, 1, 1, 2, 5))):
-            path = whole.directory / rng.choice(sorted({item.path.name for item in whole.items}))
-            if damaged.content(path):
-                damaged.damage(path, lambda data: hurt(rng, data))
-        named += check(whole, damaged)
-    with capsys.disabled():
-        print(f"\njournal: {TRIES} damaged journals, {named} with entries named as lost")
-    assert named > TRIES // 3
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -195,23 +66,7 @@ def test_a_batch_that_is_not_the_one_that_was_synced_is_not_believed(closed: boo
     batches = [item for item in whole.items if item.seqs]
     for item in batches[:-1]:
         damaged = whole.disk.process_death()
-        data = damaged.content(item.path)
-        header = unpack_segment_header(data)
-        assert isinstance(header, SegmentHeader)
-        synced = unpack_batch_header(data[item.start :], offset=item.start, seed=header.seed)
-        assert synced is not None
-        body = data[item.start + BATCH_HEADER_BYTES : item.end]
-        older, written = pack_batch(
-            body[:-1] + bytes([body[-1] ^ 1]),
-            count=synced.count,
-            offset=item.start,
-            first_seq=synced.first_seq,
-            chain=synced.chain,
-            seed=header.seed,
-        )
-        assert older.end == synced.end
-        change = data[: item.start] + written + data[synced.end :]
-        damaged.damage(item.path, lambda _, change=change: change)  # type: ignore[misc]  # B023: bound now
+        damaged.damage(item.path, lambda data, item=item: with_older(data, item))  # type: ignore[misc]  # B023: bound now
         items = read_all(new_reader(damaged, whole.directory))
         (lost,) = [x for x in items if isinstance(x, Lost)]
         assert range(lost.first_seq, lost.last_seq + 1) == item.seqs

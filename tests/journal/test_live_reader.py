@@ -7,17 +7,20 @@ never a claim that something is lost.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 from pathlib import Path
 
 import pytest
 
+from signalkeep import limits
 from signalkeep.journal import reader as reader_module
 from signalkeep.journal.reader import Chunk, JournalReader, Lost
 from signalkeep.journal.record import Entry
 from tests.journal.simdisk import Crash, Operation, SimDisk
 from tests.journal.support import ROOT, Run, entries_of, frame, new_disk, new_reader, read_all, recovered
+from tests.servers import wait_until_async
 
 SCHEDULES = 40
 
@@ -229,3 +232,52 @@ async def test_the_reader_keeps_no_file_open_and_changes_nothing() -> None:
 
 def files(disk: SimDisk, run: Run) -> list[Path]:
     return [run.writer.directory / name for name in sorted(disk.listdir(run.writer.directory))]
+
+
+async def test_a_seal_that_could_not_be_written_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the last message before a pause would be acknowledged, and no row until somebody sends again."""
+    monkeypatch.setattr(limits, "SEAL_AGAIN_S", 0.01)
+    disk = new_disk()
+    run = Run(disk, seed=1)
+    run.start()
+    writes = 0
+
+    def fail(name: str) -> None:
+        nonlocal writes
+        writes += name == "pwrite"
+        if name == "pwrite" and writes in (2, 3):
+            raise OSError(errno.ENOSPC, "no room")
+
+    disk.before = fail
+    run.append(frame(1))
+    await run.settle()
+    assert run.stored == [frame(1)]
+    reader = new_reader(disk, run.writer.directory)
+    assert reader.read(10, 1 << 20) == [], "nothing proves yet that it is durable"
+    await wait_until_async(lambda: asyncio.sleep(0, writes >= 4))
+    assert entries_of(reader.read(10, 1 << 20)) == [frame(1)]
+    await run.close()
+
+
+async def test_an_error_of_the_disk_that_passes_is_no_damage() -> None:
+    disk = new_disk()
+    run = Run(disk, seed=2)
+    run.start()
+    await run.go(20)
+    reads = 0
+    for failing in range(200):
+        reads = 0
+
+        def fail(name: str, failing: int = failing) -> None:
+            nonlocal reads
+            reads += name == "pread"
+            if name == "pread" and reads == failing:
+                raise OSError(errno.EIO, "not now")
+
+        disk.before = fail
+        assert entries_of(read_all(new_reader(disk, run.writer.directory))) == run.stored
+        if reads < failing:
+            break
+    assert 10 < reads < failing
+    disk.before = lambda _: None
+    await run.close()

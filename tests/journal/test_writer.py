@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from signalkeep.journal.writer import JournalWriter
 from tests.journal.simdisk import SimDisk
 from tests.journal.support import (
     ROOT,
+    SEGMENT_BYTES,
     FixedClock,
     Run,
     entries_of,
@@ -82,6 +84,59 @@ async def test_while_one_batch_is_synced_the_next_one_fills() -> None:
         gate.open.release()
     await writer.close()
     await task
+
+
+async def test_preparing_the_next_segment_holds_nobody_up_until_it_is_needed() -> None:
+    """And a journal that closes meanwhile waits for it, so that no thread writes into a closed file."""
+    disk, ready = new_disk(), asyncio.Event()
+    answers: list[bool] = []
+
+    async def slow_to_prepare(job: Callable[[], None]) -> None:
+        if isinstance(job, partial):
+            await ready.wait()
+        job()
+        await asyncio.sleep(0)
+
+    writer = JournalWriter.create(
+        disk, ROOT, clock=FixedClock(), segment_bytes=SEGMENT_BYTES, run_blocking=slow_to_prepare
+    )
+    task = asyncio.create_task(writer.run())
+    for number in range(1, 9):  # the header, four batches and a seal are what a segment holds
+        writer.append(frame(number), answers.append)
+        await turns()
+    assert answers == [True] * 4
+    assert writer.bytes_used == SEGMENT_BYTES
+    closing = asyncio.create_task(writer.close())
+    await turns()
+    assert not closing.done()
+    ready.set()
+    await closing
+    await task
+    assert answers == [True] * 8
+    assert entries_of(read_all(new_reader(disk, writer.directory))) == [frame(number) for number in range(1, 9)]
+
+
+async def test_a_sync_that_fails_while_a_segment_is_prepared_stops_the_journal_at_once() -> None:
+    disk = new_disk()
+    run = Run(disk, seed=1)
+    run.start()
+    for number in (1, 2):
+        run.append(frame(number))
+        await run.settle()
+
+    def fail(name: str) -> None:
+        if name == "sync":
+            raise OSError(errno.EIO, "broken")
+
+    disk.before = fail
+    run.append(frame(3))
+    await turns()
+    assert run.task is not None
+    assert run.task.done(), "though nobody appends anything more"
+    with pytest.raises(SyncFailed):
+        await run.task
+    run.append(frame(4))
+    assert run.refused == [frame(4)]
 
 
 async def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,11 +258,14 @@ async def test_bytes_used_counts_what_is_on_the_disk() -> None:
     disk = new_disk()
     run = Run(disk, seed=2)
     run.start()
+    prepared = 0
     for _ in range(10):
         await run.go(5)
+        await turns()
         names = disk.listdir(run.writer.directory)
         assert run.writer.bytes_used == sum(len(disk.content(run.writer.directory / name)) for name in names)
-    assert "next.tmp" in names
+        prepared += "next.tmp" in names
+    assert prepared > 3
     await run.close()
     names = disk.listdir(run.writer.directory)
     assert "next.tmp" not in names
@@ -256,6 +314,37 @@ async def test_no_room_is_reported_once_and_its_end_too(monkeypatch: pytest.Monk
     await run.close()
     assert said == ["journal takes nothing", "journal has room again"]
     assert len(run.refused) == 3
+
+
+async def test_what_waits_behind_a_batch_without_room_is_not_stored_without_it() -> None:
+    """Two frames of one connection: the second alone would be stored out of order when both are sent again."""
+    disk, gate = new_disk(), Gate()
+    answers: list[tuple[int, bool]] = []
+    writer = slow_writer(disk, gate)
+    task = asyncio.create_task(writer.run())
+
+    def append(number: int) -> None:
+        writer.append(frame(number), lambda durable: answers.append((number, durable)))
+
+    def fail(name: str) -> None:
+        if name == "pwrite":
+            raise OSError(errno.ENOSPC, "no room")
+
+    append(1)
+    await turns()
+    append(2)
+    disk.before = fail
+    gate.open.release()
+    await turns()
+    assert answers == [(1, False), (2, False)]
+    disk.before = lambda _: None
+    append(3)
+    for _ in range(4):
+        gate.open.release()
+    await writer.close()
+    await task
+    assert entries_of(read_all(new_reader(disk, writer.directory))) == [frame(3)]
+    assert writer.pending_bytes == 0
 
 
 async def test_a_newer_format_is_kept_and_named_and_not_called_lost() -> None:

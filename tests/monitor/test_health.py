@@ -9,6 +9,7 @@ import pytest
 
 from signalkeep.monitor.health import Check, live, page, passed, ready
 from signalkeep.monitor.picture import DatabaseFacts, Picture
+from signalkeep.vitals import Histogram, IngestNumbers, RelayNumbers, WorkerNumbers
 from tests.monitor.pictures import core, gateway_numbers, ingest_numbers, journal, picture, role, vitals
 
 
@@ -124,3 +125,44 @@ def test_pages_read_like_those_of_kubernetes() -> None:
     assert page("readyz", checks[:2], verbose=True).endswith("readyz check passed, degraded\n")
     assert page("readyz", checks[:1], verbose=True).endswith("readyz check passed\n")
     assert page("readyz", checks[:2], verbose=False) == "ok\n"
+
+
+def relay_numbers(**changes: Any) -> RelayNumbers:
+    made = RelayNumbers(
+        messages=1, message_bytes=2, entries=3, failures=0, went_back={}, announced=0,
+        confirm_time=Histogram.of([1.0]), window_bytes=0, connected=True, blocked=False, driving=1, positions={},
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+def worker_numbers(**changes: Any) -> IngestNumbers:
+    made = WorkerNumbers(messages=1, doubles=0, holes=0, set_aside={}, queues=[0], in_hand=0, connected=True)
+    return msgspec.structs.replace(ingest_numbers(), worker=msgspec.structs.replace(made, **changes))
+
+
+def gateway_host(relay: RelayNumbers) -> Picture:
+    """A machine with gateways and a relay; its rows are made elsewhere."""
+    return picture(roles=[role("gateway", numbers=gateway_numbers()), role("relay", numbers=relay)])
+
+
+def test_a_machine_of_gateways_is_ready_without_ingest() -> None:
+    assert states(ready(gateway_host(relay_numbers()))) == {}
+    assert "relay" in {check.name for check in ready(gateway_host(relay_numbers()))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"connected": False}, "relay-0 has no connection"), ({"blocked": True}, "alarm")]
+)
+def test_the_broker_away_or_blocked_is_degraded(changes: dict[str, Any], said: str) -> None:
+    checks = ready(gateway_host(relay_numbers(**changes)))
+    assert states(checks) == {"broker": "degraded"}
+    assert passed(checks)
+    assert said in why(checks, "broker")
+
+
+def test_a_machine_of_workers_is_ready_when_one_moves() -> None:
+    assert states(ready(picture(roles=[role("ingest", numbers=worker_numbers())]))) == {}
+    away = ready(picture(roles=[role("ingest", numbers=worker_numbers(connected=False))]))
+    assert states(away) == {"broker": "degraded"}
+    hung = ready(picture(roles=[role("ingest", numbers=worker_numbers(), beat_age_s=100.0)]))
+    assert not passed(hung)

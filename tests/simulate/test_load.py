@@ -54,6 +54,12 @@ def test_flat_out_everything_is_acknowledged(port: int, changes: dict[str, Any])
     assert result.peak_mib > 1
 
 
+@pytest.mark.parametrize(("total", "sent"), [(200, 200), (35, 40)])
+def test_flat_out_it_ends_with_so_many_records(port: int, total: int, sent: int) -> None:
+    result = run_load(Plan(port=port, connections=8, seconds=30.0, total=total))
+    assert result.sent == result.acknowledged == sent, "whole packets, none more than needed"
+
+
 def test_at_a_rate_as_many_are_sent_as_are_scheduled(port: int) -> None:
     result = run_load(Plan(port=port, connections=3, rate=2000.0, seconds=0.5, records=5))
     assert result.sent == result.acknowledged == 1000

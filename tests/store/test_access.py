@@ -15,10 +15,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from signalkeep import limits
 from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError, EnvironmentFault
 from signalkeep.store.access import BEGIN, LOGIN, READER, password_file, scram_verifier
 from signalkeep.store.embedded import EmbeddedPostgres
+from signalkeep.store.postgres import connect
 from signalkeep.store.schema import ensure_schema
 from tests.servers import connected, find_system_postgres, free_port
 
@@ -73,6 +75,17 @@ async def test_the_reader_reads_over_tcp_and_nobody_else_comes_in(short_director
         async with over_tcp(settings, LOGIN, password) as reader:
             assert await reader.fetchval("SELECT count(*) FROM signal") == 0
             assert await reader.fetchval("SHOW statement_timeout") == "5min"
+        ours = await connect(
+            f"postgresql://{LOGIN}:{password}@{settings.listen}/signalkeep?sslmode=disable",
+            application="test", settings=settings,
+        )  # fmt: skip
+        try:
+            assert await ours.fetchval("SHOW tcp_keepalives_idle") == str(limits.KEEPALIVE_IDLE_S), (
+                "what a machine had locked when it vanished is free again after minutes, not hours"
+            )
+        finally:
+            await ours.close(timeout=10)
+        async with over_tcp(settings, LOGIN, password) as reader:
             for statement in (
                 "INSERT INTO customer_of_nobody VALUES (1)",
                 "INSERT INTO device (device_number) VALUES ('1')",

@@ -23,21 +23,20 @@ import typer
 
 from signalkeep import __version__, config, limits
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows
+from signalkeep.cli.doctor_broker import check_broker
 from signalkeep.cli.doctor_database import Server, check_database
 from signalkeep.cli.doctor_disk import (
     Check,
-    Mount,
     SyncTest,
     check_directory,
     check_file_system,
     check_space,
     check_sync,
-    existing,
-    mount_of,
     try_sync,
 )
 from signalkeep.clock import Clock, SystemClock
 from signalkeep.config import Settings
+from signalkeep.disks import Mount, existing, mount_of
 from signalkeep.errors import EnvironmentFault, SettingsError
 from signalkeep.roles import RoleState, running_roles
 from signalkeep.store.notes import last_backup
@@ -99,6 +98,8 @@ def examine(data: Path | None, config_file: Path | None, clock: Clock) -> Iterat
             server = found
         else:
             yield found
+    if settings.broker.enabled:
+        yield check_broker(settings)
     yield check_backup(settings, clock)
     yield Check(DURABILITY, "ok", durability(mount, sync, server))
 

@@ -14,9 +14,10 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.cli.common import run_async
-from signalkeep.cli.doctor_disk import Check, check_file_system, existing, mount_of
+from signalkeep.cli.doctor_disk import Check, check_file_system
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
+from signalkeep.disks import existing, mount_of
 from signalkeep.errors import SignalkeepError
 from signalkeep.roles import running_roles
 from signalkeep.store import binaries

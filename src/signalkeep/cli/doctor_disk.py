@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
-import psutil
 
-from signalkeep import limits
+from signalkeep import disks, limits
 from signalkeep.config import Settings
+from signalkeep.disks import Mount
 
 Outcome = Literal["ok", "warn", "fail"]
 
-VOLATILE: Final = {"tmpfs", "ramfs", "devtmpfs"}
-NETWORK: Final = {
-    "nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "webdav", "9p", "ceph", "glusterfs", "lustre",
-}  # fmt: skip
-NO_BARRIERS: Final = {"nobarrier", "barrier=0"}  # the drive's cache is not flushed: a sync is none
 SYNC_BYTES: Final = 4096
-SYS_BLOCK: Final = Path("/sys/dev/block")
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -38,67 +32,15 @@ class Check(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
-class Mount(msgspec.Struct, frozen=True):
-    """The file system that holds a path."""
-
-    mountpoint: str
-    fstype: str
-    device: str = ""
-    options: tuple[str, ...] = ()
-    write_cache: str = ""  # "write back", "write through"; "": the kernel does not say
-
-    @property
-    def described(self) -> str:
-        """As in: disk /dev/sda1 (write cache: write back), file system ext4."""
-        cache = f" (write cache: {self.write_cache})" if self.write_cache else ""
-        return f"disk {self.device or 'unknown'}{cache}, file system {self.fstype}"
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest place above it that exists."""
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def mount_of(place: Path) -> Mount:
-    """Of all mounts above the path, the one with the longest name."""
-    resolved = place.resolve()
-    mounts = [mount for mount in psutil.disk_partitions(all=True) if resolved.is_relative_to(mount.mountpoint)]
-    if not mounts:
-        return Mount("?", "unknown")
-    # A later mount on the same point hides an earlier one, and max() would keep the first.
-    found = max(reversed(mounts), key=lambda mount: len(Path(mount.mountpoint).parts))
-    cache = write_cache_of(place.stat().st_dev)
-    return Mount(found.mountpoint, found.fstype, found.device, tuple(found.opts.split(",")), cache)
-
-
-def write_cache_of(device: int, root: Path = SYS_BLOCK) -> str:
-    """Whether the drive keeps writes in a cache of its own, which a sync has to flush."""
-    place = (root / f"{os.major(device)}:{os.minor(device)}").resolve()
-    for above in (place, place.parent):  # a partition has its disk's queue
-        try:
-            return (above / "queue" / "write_cache").read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-    return ""
-
-
 def check_file_system(name: str, place: Path, mount: Mount) -> Check:
     """Whether a sync on it can be believed."""
     found = f"{mount.fstype} at {mount.mountpoint}, below {place}"
     if mount.write_cache:
         found += f"; the drive's write cache: {mount.write_cache}"
-    kind = mount.fstype.lower()
-    off = sorted(NO_BARRIERS & set(mount.options))
-    if kind in VOLATILE:
-        return Check(name, "fail", found, "It is memory, lost with the power. Put the data on a disk.")
-    if kind in NETWORK or kind.startswith("fuse."):
-        return Check(name, "fail", found, "It does not promise that a sync is one. Put the data on a local disk.")
-    if off:
-        advice = "A sync does not reach the disk. Mount it without this option."
-        return Check(name, "fail", f"{found}, mounted with {', '.join(off)}", advice)
-    if kind == "overlay":
+    danger = disks.danger_of(mount)
+    if danger:
+        return Check(name, "fail", found, danger)
+    if mount.fstype.lower() == "overlay":
         return Check(name, "warn", found, "It goes with the container. Mount a volume there.")
     if "data=writeback" in mount.options:
         advice = "What is synced is safe; what is not may show old blocks after a crash. data=ordered is better."

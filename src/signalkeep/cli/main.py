@@ -27,7 +27,7 @@ from signalkeep.cli.migrate import migrate
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
 from signalkeep.cli.restore import restore
-from signalkeep.cli.roles import gateway, ingest, monitor
+from signalkeep.cli.roles import gateway, ingest, monitor, relay
 from signalkeep.cli.run import run
 from signalkeep.cli.send import send
 from signalkeep.cli.settings import app as config_app
@@ -56,7 +56,7 @@ def _version(
         raise typer.Exit
 
 
-for command in (run, gateway, ingest, monitor, status, audit, doctor, migrate, decode, send, simulate):
+for command in (run, gateway, relay, ingest, monitor, status, audit, doctor, migrate, decode, send, simulate):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.command()(restore)

@@ -1,8 +1,12 @@
-"""`gateway`, `ingest` and `monitor`: one role as a process of its own, as `run` starts them or as a unit file does."""
+"""`gateway`, `relay`, `ingest`, `monitor`: one role as a process of its own, as `run` or a unit file starts them.
+
+With `broker.url` set, `ingest` is a worker that takes messages from RabbitMQ, and `relay` brings them there.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +15,12 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from signalkeep import __version__, config, telemetry
+from signalkeep import __version__, config, limits, telemetry
 from signalkeep.cli.common import ConfigOption, DataOption, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
-from signalkeep.roles import RoleFile, prepare_directories, stop_on_signals
+from signalkeep.errors import SettingsError
+from signalkeep.roles import RoleFile, lower_priority, prepare_directories, refuse_unsafe_disk, stop_on_signals
 from signalkeep.vitals import Heart, Report
 
 ParentOption: TypeAlias = Annotated[int | None, typer.Option("--parent-fd", hidden=True)]
@@ -54,22 +59,57 @@ def gateway(
     run_async(body())
 
 
+def relay(
+    data: DataOption = None,
+    config_file: ConfigOption = None,
+    instance: InstanceOption = None,
+    parent_fd: ParentOption = None,
+) -> None:
+    """Send what the journals of this machine hold to RabbitMQ, until the database has it. Needs `broker.url`."""
+    from signalkeep.broker.service import RelayService
+    from signalkeep.journal.files import LocalFileSystem
+
+    settings = _prepare(data, config_file, "relay")
+    if not settings.broker.enabled:
+        raise SettingsError(
+            "there is no broker to send to", hint="Set broker.url; without it `signalkeep ingest` reads the journals."
+        )
+    lower_priority(limits.INGEST_NICE)
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop, parent_fd)
+        service = RelayService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
+        async with living(settings, "relay", instance, service.report) as file:
+            await service.run(on_ready=file.ready)
+
+    run_async(body())
+
+
 def ingest(
     data: DataOption = None,
     config_file: ConfigOption = None,
     instance: InstanceOption = None,
     parent_fd: ParentOption = None,
 ) -> None:
-    """Turn what the journals hold into rows in PostgreSQL, exactly once."""
-    from signalkeep.ingest.service import IngestService
+    """Turn what the journals of this machine hold, or what RabbitMQ brings, into rows in PostgreSQL, exactly once."""
+    from signalkeep.broker.consumer import Consumer
+    from signalkeep.ingest.service import IngestService, books_for
+    from signalkeep.ingest.worker import Worker
     from signalkeep.journal.files import LocalFileSystem
 
     settings = _prepare(data, config_file, "ingest")
+    lower_priority(limits.INGEST_NICE)  # devices get their answers first, rows come later
 
     async def body() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop, parent_fd)
-        service = IngestService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
+        service: IngestService | Worker
+        if settings.broker.enabled:
+            source = Consumer(settings.broker)
+            service = Worker(settings, source, make_books=books_for(settings), clock=SystemClock(), stop=stop)
+        else:
+            service = IngestService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
         async with living(settings, "ingest", instance, service.report) as file:
             await service.run(on_ready=file.ready)
 
@@ -105,6 +145,8 @@ async def living(
     """The life of a role: its beats, its announcement, and what the log says of its beginning and end."""
     number = os.getpid() if instance is None else instance
     file = RoleFile(settings.run_root, role, number)
+    gc.freeze()  # what is there now stays for ever, and little of what comes is garbage in cycles
+    gc.set_threshold(*limits.GARBAGE_THRESHOLDS)
     log.info("role starts", version=__version__, pid=os.getpid(), instance=number, data=str(settings.data))
     try:
         async with Heart(settings.run_root, role, number, clock=SystemClock(), ask=ask):
@@ -118,4 +160,5 @@ def _prepare(data: Path | None, config_file: Path | None, role: str) -> Settings
     settings = config.load(data, config_file)
     telemetry.configure(settings.log, role)
     prepare_directories(settings)
+    refuse_unsafe_disk(settings)
     return settings

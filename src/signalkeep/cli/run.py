@@ -13,7 +13,7 @@ from signalkeep import __version__, config, telemetry
 from signalkeep.cli.common import ConfigOption, DataOption, err, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
-from signalkeep.roles import prepare_directories, stop_on_signals
+from signalkeep.roles import prepare_directories, refuse_unsafe_disk, stop_on_signals
 from signalkeep.store.access import password_file, reader_address
 from signalkeep.supervisor import Role, Supervisor
 from signalkeep.systemd import ServiceManager
@@ -35,7 +35,7 @@ def run(
         typer.Option("--demo", help="on a data directory of its own, with a simulated fleet driving in it"),
     ] = False,
 ) -> None:
-    """Start the whole core: gateway, ingest, monitor, and PostgreSQL unless a DSN is set. Stop it with Ctrl-C."""
+    """Start the whole core: gateway, ingest, monitor, a relay if there is a broker, PostgreSQL unless a DSN is set."""
     from signalkeep.gateway.listen import probe_ports
     from signalkeep.gateway.tls import TlsSource
     from signalkeep.monitor.server import probe_port
@@ -48,6 +48,7 @@ def run(
     if settings.gateway.tls.ports:
         TlsSource(settings.gateway.tls)  # a gateway that cannot use it would be started again and again
     prepare_directories(settings)
+    refuse_unsafe_disk(settings)
     roles = _roles(settings, config_file, demo=demo)
 
     manager = ServiceManager(os.environ)
@@ -128,6 +129,8 @@ def _roles(settings: Settings, config_file: Path | None, *, demo: bool) -> list[
         Role("ingest", number, ["ingest", *options, "--instance", str(number)])
         for number in range(settings.ingest.processes)
     ]
+    if settings.broker.enabled:
+        roles.append(Role("relay", 0, ["relay", *options, "--instance", "0"]))
     roles += [
         Role("gateway", number, ["gateway", *options, "--instance", str(number), "--share-ports"])
         for number in range(settings.gateway.processes)

@@ -18,6 +18,7 @@ import typer
 from pydantic import BaseModel
 
 from signalkeep import __version__, config
+from signalkeep.broker.address import redact as redact_broker
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows
 from signalkeep.config import PASSWORD_MASK, Settings
 from signalkeep.errors import SettingsError
@@ -88,6 +89,8 @@ def masked(path: tuple[str, ...], value: Any) -> Any:
     """The value as it may be shown."""
     if path[-1] == "dsn" and value:
         return redact(str(value))
+    if path[0] == "broker" and path[-1] in {"url", "management_url"} and value:
+        return redact_broker(str(value))
     return PASSWORD_MASK if value and SECRET.search(path[-1]) else value
 
 

@@ -18,6 +18,7 @@ import psutil
 import typer
 
 from signalkeep import config, limits
+from signalkeep.broker.address import redact as redact_broker
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows, run_async
 from signalkeep.clock import Clock, SystemClock
 from signalkeep.config import Settings
@@ -29,7 +30,7 @@ from signalkeep.store import journals, queries
 from signalkeep.store.journals import ExpectedJournal
 from signalkeep.store.postgres import connect, dsn_of, redact
 from signalkeep.store.schema import HEAD, schema_version
-from signalkeep.vitals import read_all
+from signalkeep.vitals import IngestNumbers, RelayNumbers, Vitals, read_all
 
 FINDINGS_SHOWN: Final = 5
 JOURNAL_COLUMNS: Final = ("journal", "live", "size", "durable_seq", "ingested_seq", "backlog")
@@ -68,8 +69,32 @@ class DatabaseStatus(msgspec.Struct):
     error: str | None = None
 
 
+class BrokerStatus(msgspec.Struct):
+    """RabbitMQ, as the roles of this machine see it."""
+
+    url: str
+    relays_connected: int
+    relays: int
+    workers_connected: int
+    workers: int
+    blocked: bool  # it takes nothing, for an alarm of its memory or disk
+    window_bytes: int  # sent and not in the database
+    queues: list[int]  # that workers here take
+    set_aside: int  # messages of no use, since the workers started
+
+    @property
+    def fault(self) -> str:
+        if self.blocked:
+            return "it takes nothing now, for an alarm of its memory or disk"
+        away = self.relays - self.relays_connected + self.workers - self.workers_connected
+        return f"{away} of {self.relays + self.workers} roles have no connection to it" if away else ""
+
+
 class Status(msgspec.Struct):
-    """The whole page. `missing`: roles that should run and do not; `hung`: those that are there and do not move."""
+    """The whole page. `missing`: roles that should run and do not; `hung`: those that are there and do not move.
+
+    `waiting`: those that run and have not found what they need yet, such as the database or the broker.
+    """
 
     verdict: str
     ok: bool
@@ -78,8 +103,10 @@ class Status(msgspec.Struct):
     roles: list[RoleStatus]
     missing: list[str]
     hung: list[str]
+    waiting: list[str]
     database: DatabaseStatus
     journals: list[JournalStatus]
+    broker: BrokerStatus | None = None
     counts: dict[str, Any] | None = None
     findings: int | None = None
     latest_findings: list[dict[str, Any]] = []  # msgspec copies it for each page
@@ -100,7 +127,8 @@ def status(data: DataOption = None, config_file: ConfigOption = None, as_json: J
 async def look(settings: Settings, fs: FileSystem) -> Status:
     """Everything that can be known now."""
     states = running_roles(settings.run_root)
-    roles, missing = roles_of(states, datetime.now(UTC))
+    roles, absent = roles_of(states, datetime.now(UTC))
+    living = {vitals.name for vitals in read_all(settings.run_root) if vitals.lives}
     hung = hung_roles(settings, SystemClock())
     page = Status(
         verdict="",
@@ -108,11 +136,13 @@ async def look(settings: Settings, fs: FileSystem) -> Status:
         running=any(role.role != "postgres" for role in roles),
         data=str(settings.data),
         roles=roles,
-        missing=missing,
+        missing=[name for name in absent if name not in living],
         hung=hung,
+        waiting=[name for name in absent if name in living],
         database=DatabaseStatus(redact(dsn_of(settings))),
         journals=[],
     )
+    page.broker = broker_of(settings, read_all(settings.run_root)) if settings.broker.enabled else None
     expected = await _ask(settings, page)
     page.journals = journals_of(settings, fs, expected)
     page.ok, page.verdict = _verdict(page, config.data_option(settings))
@@ -146,6 +176,24 @@ def hung_roles(settings: Settings, clock: Clock) -> list[str]:
     """Roles whose loops have stopped, by name."""
     late_s = clock.monotonic() - settings.monitor.hung_after_s
     return [vitals.name for vitals in read_all(settings.run_root) if vitals.beat_s < late_s and vitals.lives]
+
+
+def broker_of(settings: Settings, vitals: Sequence[Vitals]) -> BrokerStatus:
+    """From what living relays and workers say of themselves."""
+    numbers = [one.numbers for one in vitals if one.lives]
+    relays = [one for one in numbers if isinstance(one, RelayNumbers)]
+    workers = [one.worker for one in numbers if isinstance(one, IngestNumbers) and one.worker is not None]
+    return BrokerStatus(
+        url=redact_broker(settings.broker.resolved_url()),
+        relays_connected=sum(relay.connected for relay in relays),
+        relays=len(relays),
+        workers_connected=sum(worker.connected for worker in workers),
+        workers=len(workers),
+        blocked=any(relay.blocked for relay in relays),
+        window_bytes=sum(relay.window_bytes for relay in relays),
+        queues=sorted(queue for worker in workers for queue in worker.queues),
+        set_aside=sum(sum(worker.set_aside.values()) for worker in workers),
+    )
 
 
 def _postgres_started_at(pid: int | None) -> float | None:
@@ -203,7 +251,8 @@ def _journals_of(settings: Settings, fs: FileSystem, expected: list[ExpectedJour
         found[UUID(directory.name)] = _journal(fs, directory, settings.evidence_root, ingested_seq)
     for uuid, journal in by_uuid.items():
         if uuid not in found and not journal.directory.is_dir():
-            backlog = max(0, journal.durable_seq - journal.seq)
+            missing = max(0, journal.durable_seq - journal.seq)
+            backlog = missing if missing or journal.ended else None  # None: there may have been more
             found[uuid] = JournalStatus(str(uuid), 0, False, None, journal.seq, backlog)
     return [found[uuid] for uuid in sorted(found, key=lambda uuid: order.get(uuid, len(order)))]
 
@@ -229,9 +278,10 @@ def _journal(fs: FileSystem, directory: Path, evidence_root: Path, ingested_seq:
 
 def _verdict(page: Status, option: str) -> tuple[bool, str]:
     """Whether all is well, and the one sentence to read first."""
-    gone = [journal.journal for journal in page.journals if journal.durable_seq is None and journal.backlog_entries]
+    vanished = [journal for journal in page.journals if journal.durable_seq is None]
+    gone = [journal.journal for journal in vanished if journal.backlog_entries != 0]
     if gone:
-        return False, f"journals are gone with entries that were not ingested: {', '.join(gone)}"
+        return False, f"journals are gone with entries that were not ingested, or may not be: {', '.join(gone)}"
     refused = [journal.refused for journal in page.journals if journal.refused]
     if refused:
         return False, f"a newer signalkeep is needed to ingest a journal: {refused[0]}"
@@ -246,6 +296,13 @@ def _verdict(page: Status, option: str) -> tuple[bool, str]:
             "the database cannot be used, devices are acknowledged all the same until the journal's cap: "
             f"{page.database.error}"
         )
+    if page.broker is not None and page.broker.fault:
+        return False, (
+            "the broker cannot be used, devices are acknowledged all the same until the journal's cap: "
+            f"{page.broker.fault}"
+        )
+    if page.waiting:
+        return False, f"not ready yet: {', '.join(page.waiting)}; they run, and the log says what they wait for"
     backlog = sum(journal.backlog_entries or 0 for journal in page.journals)
     if backlog:
         return True, f"signalkeep runs; {backlog} journal entries are on their way into the database"
@@ -268,6 +325,8 @@ def _show(page: Status) -> None:
     database = page.database
     version = f"{database.dsn}: PostgreSQL {database.version}, schema {database.schema}"
     out.print(f"\ndatabase  {database.error or version}", markup=False)
+    if page.broker is not None:
+        out.print(f"broker    {_broker_line(page.broker)}", markup=False)
     if page.journals:
         out.print()
         print_rows([_cells(journal) for journal in page.journals], JOURNAL_COLUMNS, as_json=False, empty="")
@@ -277,6 +336,17 @@ def _show(page: Status) -> None:
         out.print(f"finding   {finding['kind']}: {finding['subject']}: {finding['detail']}", markup=False)
     if (page.findings or 0) > len(page.latest_findings):
         out.print(f"findings  {page.findings} in all, in the table finding (signalkeep psql)", markup=False)
+
+
+def _broker_line(broker: BrokerStatus) -> str:
+    said = [broker.url]
+    if broker.relays:
+        said.append(f"sent and not in the database {broker.window_bytes / limits.MIB:.1f} MiB")
+    if broker.workers:
+        said.append(f"queues taken here {', '.join(map(str, broker.queues)) or 'none'}")
+    if broker.set_aside:
+        said.append(f"messages set aside {broker.set_aside} (table set_aside)")
+    return "; ".join([*said, broker.fault] if broker.fault else said)
 
 
 def _show_counts(counts: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class Intake:
 
     def __init__(self, on_change: Callable[[set[Shut]], None] = lambda _: None) -> None:
         self._reasons: set[Shut] = set()
-        self._connections: set[Reading] = set()
+        self._connections: dict[Reading, None] = {}  # the oldest first
         self._on_change = on_change
 
     @property
@@ -47,10 +47,10 @@ class Intake:
         return set(self._reasons)
 
     def join(self, connection: Reading) -> None:
-        self._connections.add(connection)
+        self._connections[connection] = None
 
     def leave(self, connection: Reading) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def set(self, reason: Shut, shut: bool) -> None:
         """Add or take away a reason to be shut."""

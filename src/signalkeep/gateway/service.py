@@ -54,8 +54,13 @@ class GatewayService:
             ),
         )
         self.intake = Intake(on_change=_log_intake)
+        self._disk_answers = True
         self.writer = JournalWriter.create(
-            fs, settings.journal_root, clock=clock, segment_bytes=settings.journal.segment_bytes
+            fs,
+            settings.journal_root,
+            clock=clock,
+            segment_bytes=settings.journal.segment_bytes,
+            lanes=settings.lanes,
         )
         self._shared = Shared(
             writer=self.writer,
@@ -184,11 +189,20 @@ class GatewayService:
 
     def _check_disk(self) -> None:
         root, journal = self._settings.journal_root, self._settings.journal
-        used = sum(size for directory in find_journals(self._fs, root) for _, _, size in segments(self._fs, directory))
+        try:
+            directories = find_journals(self._fs, root)
+            used = sum(size for directory in directories for _, _, size in segments(self._fs, directory))
+            free = self._fs.free_bytes(root)
+        except OSError as error:  # what was known a second ago holds on; the journal's own writes tell more
+            if self._disk_answers:
+                log.warning("the disk of the journal cannot be asked", path=str(root), error=error.strerror)
+            self._disk_answers = False
+            return
+        self._disk_answers = True
         self.intake.follow_disk(
             used_bytes=used,
             cap_bytes=journal.cap_bytes,
-            free_bytes=self._fs.free_bytes(root),
+            free_bytes=free,
             free_min_bytes=journal.disk_free_bytes,
         )
 

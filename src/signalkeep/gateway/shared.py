@@ -30,7 +30,7 @@ class Shared:
         self.policy = policy
         self.settings = settings
         self.stats = GatewayStats()
-        self.connections: set[TcpConnection] = set()
+        self.connections: dict[TcpConnection, None] = {}  # the oldest first
         self.connections_by_address: dict[str, int] = {}
         self.held = 0  # frames that wait for the disk
         self.refusals: dict[str, int] = {}  # since the last tally

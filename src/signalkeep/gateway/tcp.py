@@ -106,7 +106,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             return
         else:
             self._peer = f"{address}:{number}"
-        shared.connections.add(self)
+        shared.connections[self] = None
         shared.intake.join(self)
         self._regulate()
 
@@ -140,7 +140,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         shared = self._shared
         self._transport = None
         if self in shared.connections:
-            shared.connections.discard(self)
+            del shared.connections[self]
             shared.intake.leave(self)
             self.note_end(self._why or ("closed by device" if exc is None else "connection lost"))
         if self._address:

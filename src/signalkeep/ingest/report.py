@@ -14,7 +14,7 @@ import msgspec
 from signalkeep.ingest.pipeline import Pipeline, Prepared
 from signalkeep.store.postgres import Connection
 from signalkeep.store.rows import Written
-from signalkeep.vitals import Histogram, IngestNumbers, Report
+from signalkeep.vitals import Histogram, IngestNumbers, Report, WorkerNumbers
 
 BATCH_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -28,7 +28,7 @@ class IngestStats:
         self.batch_time = Histogram.of(BATCH_BOUNDS_S)
         self.retries = 0
 
-    def report(self, *, driving: int, positions: Mapping[str, int]) -> Report:
+    def report(self, *, driving: int, positions: Mapping[str, int], worker: WorkerNumbers | None = None) -> Report:
         return Report(
             handled=self.batches,
             numbers=IngestNumbers(
@@ -38,6 +38,7 @@ class IngestStats:
                 retries=self.retries,
                 driving=driving,
                 positions=dict(positions),
+                worker=worker,
             ),
         )
 

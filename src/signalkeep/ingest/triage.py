@@ -14,7 +14,7 @@ from signalkeep.ingest.keys import RecordKey, record_key
 from signalkeep.ingest.validate import attributes_json, fault
 from signalkeep.journal.record import FrameEntry
 from signalkeep.model import Decoded, DeviceSettings, DeviceStatus, Flag, Outcome, Reason, Undecodable
-from signalkeep.protocols.contract import TrackerProtocol
+from signalkeep.protocols.contract import Decodes
 from signalkeep.store.rows import Device, FrameRows, QuarantineRow, SignalRow
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ def triage(
     seq: int,
     frame: FrameEntry,
     device: Device,
-    protocol: TrackerProtocol | None,
+    protocol: Decodes | None,
     *,
     retention_days: int = 0,
     forced: bool = False,
@@ -64,7 +64,7 @@ def triage(
     return rows
 
 
-def record_keys(frame: FrameEntry, protocol: TrackerProtocol | None) -> list[tuple[datetime, int]]:
+def record_keys(frame: FrameEntry, protocol: Decodes | None) -> list[tuple[datetime, int]]:
     """(wire_time, digest) of every record of a frame: what an audit looks for. Depends on bytes and envelope alone."""
     received_at = EPOCH + timedelta(microseconds=frame.received_at_us)
     keys = []
@@ -85,7 +85,7 @@ def reject(rows: FrameRows, record_no: int, sqlstate: str, detail: str) -> None:
     )
 
 
-def _decode(frame: FrameEntry, settings: DeviceSettings, protocol: TrackerProtocol | None) -> list[Outcome]:
+def _decode(frame: FrameEntry, settings: DeviceSettings, protocol: Decodes | None) -> list[Outcome]:
     if protocol is None:
         return [Undecodable(Reason.UNSUPPORTED, f"no protocol named {frame.protocol}", frame.raw)]
     try:

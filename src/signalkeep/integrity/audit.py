@@ -22,9 +22,11 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.journal.files import FileSystem
-from signalkeep.journal.reader import JournalReader, Lost
+from signalkeep.journal.lanes import lane_of_entry
+from signalkeep.journal.reader import JournalReader, Lost, find_journals
 from signalkeep.journal.record import FrameEntry
 from signalkeep.store import audit as queries
+from signalkeep.store.journals import vanished
 from signalkeep.store.postgres import Connection, Row
 
 RecordKeys: TypeAlias = Callable[[FrameEntry], list[tuple[datetime, int]]]
@@ -109,7 +111,7 @@ class Audit:
 
     def _journal(self, row: Row) -> JournalSums:
         name, seq = str(row["uuid"]), row["seq"]
-        if row["lanes"] == 1 and seq != row["frames"] + row["other_entries"] + row["lost"]:
+        if seq == row["highest_seq"] and seq != row["frames"] + row["other_entries"] + row["lost"]:
             self._find(
                 "journal_sum",
                 f"journal {name}",
@@ -120,10 +122,8 @@ class Audit:
         if row["removed_at"] is not None or row["host"] != self._host:
             return sums  # its files went when the database had everything, or lie on another machine
         directory = Path(row["directory"])
-        if not directory.is_dir():
-            missing = f"entries {seq + 1}..{row['durable_seq']} were not ingested"
-            ingested = "everything in it was ingested, but it cannot be replayed"
-            detail = f"{directory} is gone; {missing if row['durable_seq'] > seq else ingested}"
+        if directory not in find_journals(self._fs, directory.parent):
+            detail = vanished(directory, seq=seq, durable_seq=row["durable_seq"], ended=row["ended"])
             self._find("journal_vanished", f"journal {name}", detail)
             return sums
         self._directories[row["id"]] = directory
@@ -132,7 +132,7 @@ class Audit:
     def _files(self, row: Row, directory: Path, sums: JournalSums) -> JournalSums:
         """Read what the files hold from `kept_from_seq` on, and hold it against the cursor."""
         reader = JournalReader(self._fs, directory, evidence_root=self._evidence_root)
-        first = row["kept_from_seq"]
+        first, cursors = row["kept_from_seq"], row["cursors"]
         reader.seek(first - 1)
         before = beyond = 0
         last_seq = first - 1
@@ -144,7 +144,8 @@ class Audit:
                     continue
                 for seq, entry in enumerate(item.entries, item.first_seq):
                     if isinstance(entry, FrameEntry):
-                        before, beyond = (before + 1, beyond) if seq <= row["seq"] else (before, beyond + 1)
+                        ingested = seq <= cursors[lane_of_entry(entry, len(cursors))]
+                        before, beyond = before + ingested, beyond + (not ingested)
                 last_seq = item.first_seq + len(item.entries) - 1
         known_seq = max(row["durable_seq"], row["highest_seq"])  # the cursor may be ahead of the note
         if last_seq < known_seq:
@@ -153,11 +154,11 @@ class Audit:
                 f"journal {row['uuid']}",
                 f"entries {last_seq + 1}..{known_seq} were durable and are no longer in {directory}",
             )
-        elif first == 1 and row["lanes"] == 1 and not row["lost"] and before != row["frames"]:
+        elif first == 1 and not row["lost"] and before != row["frames"]:
             self._find(
                 "journal_frames",
                 f"journal {row['uuid']}",
-                f"the files hold {before} frames up to entry {row['seq']}, the database counted {row['frames']}",
+                f"the files hold {before} frames up to the cursors, the database counted {row['frames']}",
             )
         sums.pending, sums.received, sums.on_disk = beyond, row["frames"] + beyond, True
         sums.durable_seq = max(last_seq, row["durable_seq"])

@@ -1,4 +1,5 @@
-"""The blocking half of the writer: puts batches into segment files and syncs them. One thread at a time uses it.
+"""The blocking half of the writer: puts batches into segment files and syncs them. One thread at a time uses it, but
+that `prepare_next` in advance may run beside the others.
 
 Order is everything here, and each step relies on the one before:
   1. a batch is written only after the sync of the batch before it has returned;
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -26,14 +28,16 @@ from signalkeep.journal.record import (
     SALT_BYTES,
     BatchHeader,
     SegmentHeader,
+    blocks_bytes,
     pack_batch,
     pack_segment_header,
     unpack_segment_header,
 )
 from signalkeep.journal.segments import NEXT_SEGMENT, segment_name
-from signalkeep.limits import JOURNAL_BLOCK_BYTES
+from signalkeep.limits import JOURNAL_BLOCK_BYTES, SEGMENT_FILL_BYTES
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+ZEROS: Final = memoryview(bytes(SEGMENT_FILL_BYTES))
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -66,6 +70,7 @@ class Appender:
         self._chain = 0
         self._seed = 0
         self._may_prepare = True
+        self.sealed = True  # readers know that everything so far is synced
 
     @property
     def wants_next(self) -> bool:
@@ -75,14 +80,21 @@ class Appender:
         """
         return self._next_file is None and self._may_prepare and self._offset > self._segment_bytes // 2
 
-    def prepare_next(self) -> None:
-        """Give the next segment its space, under a name that no reader looks at."""
+    def prepare_next(self, *, in_advance: bool = False) -> None:
+        """Give the next segment its space, under a name that no reader looks at.
+
+        In advance, beside `append` and `seal`, there is time to write it full of zeros as well: over space that is
+        merely reserved, every sync also has to write down in the file system's own log that it is used now, and so
+        waits for whatever else is being written there, a checkpoint of the database for one.
+        """
         path = self.directory / NEXT_SEGMENT
         self._may_prepare = False
         try:
             file = self._fs.open_new(path)
             try:
                 self._fs.allocate(file, self._segment_bytes)
+                if in_advance:
+                    self._fill(file)
             except OSError:
                 self._fs.close(file)
                 self._fs.unlink(path)
@@ -90,8 +102,14 @@ class Appender:
         except OSError as error:
             raise _fault(error) from error
         self._fs.sync(file)
-        self._next_file = file
         self.bytes_used += self._segment_bytes
+        self._next_file = file  # at the very end: from now on `start_segment` may take it
+
+    def _fill(self, file: int) -> None:
+        """Write zeros, piece by piece, so that nobody's sync waits behind all of them."""
+        for offset in range(0, self._segment_bytes, SEGMENT_FILL_BYTES):
+            write_all(self._fs, file, ZEROS[: self._segment_bytes - offset], offset)
+            self._fs.datasync(file)
 
     def start_segment(self) -> None:
         """Go over to the next segment. Everything in the present one is synced."""
@@ -125,6 +143,10 @@ class Appender:
         self._chain = header.crc
         self._seed = header.seed
 
+    def needs_next(self, body_bytes: int) -> bool:
+        """Whether a batch of this size goes to the next segment."""
+        return self._offset + blocks_bytes(BATCH_HEADER_BYTES + body_bytes) + JOURNAL_BLOCK_BYTES > self._segment_bytes
+
     def append(self, body: bytes, count: int) -> None:
         """Write a batch and sync it: when this returns, it is durable."""
         assert count > 0
@@ -142,17 +164,18 @@ class Appender:
             raise
         self._offset = batch.end
         self._chain = batch.crc
+        self.sealed = False
         self.next_seq = batch.next_seq
 
     def seal(self) -> None:
-        """Tell readers that everything so far is synced. If it cannot be written, the next batch tells them."""
+        """Tell readers that everything so far is synced. If it cannot be written, a later try or batch does."""
         if self._file is None:
             return
+        self.sealed = False
         _, data = self._pack(b"", 0)
-        try:
+        with suppress(DiskFull, SyncFailed):
             self._write(self._file, data, self._offset)
-        except (DiskFull, SyncFailed):
-            return
+            self.sealed = True
 
     def finish(self) -> None:
         """Leave the journal sealed and no larger than what it holds."""

@@ -75,6 +75,10 @@ class FileSystem(Protocol):
 
     def size(self, path: Path) -> int: ...
 
+    def modified_at(self, path: Path) -> float:
+        """When the content last changed, in seconds since 1970."""
+        ...
+
     def free_bytes(self, path: Path) -> int:
         """Space that this process may still use on the file system of `path`."""
         ...
@@ -91,7 +95,7 @@ class FileSystem(Protocol):
         ...
 
 
-def write_all(fs: FileSystem, file: int, data: bytes, offset: int) -> None:
+def write_all(fs: FileSystem, file: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of the data, however little the system takes at a time. Raises OSError."""
     rest = memoryview(data)
     while rest:
@@ -165,6 +169,9 @@ class LocalFileSystem:
 
     def size(self, path: Path) -> int:
         return path.stat().st_size
+
+    def modified_at(self, path: Path) -> float:
+        return path.stat().st_mtime
 
     def free_bytes(self, path: Path) -> int:
         facts = os.statvfs(path)

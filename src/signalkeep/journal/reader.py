@@ -99,6 +99,10 @@ class JournalReader:
         self._ready_seq = 0
         self.finished = False
 
+    def exists(self) -> bool:
+        """Whether there is anything to read; a journal has a segment from its first moment to its last."""
+        return bool(segment_seqs(self._fs, self.directory))
+
     @property
     def place(self) -> tuple[int, int] | None:
         """First seq of the segment that reading has come to, and how many of its bytes lie behind it.
@@ -300,6 +304,10 @@ class JournalReader:
         if isinstance(segment.header, UnknownVersion):
             self.refused = f"{segment.path} has format {segment.header.version}, this program reads {VERSION}"
             return _Step.NOTHING
+        segment.read_header()  # what the disk would not give a moment ago
+        if isinstance(segment.header, SegmentHeader):
+            self._chain = segment.header.crc
+            return _Step.MOVED
         if following is not None:
             return self._lose_rest(segment, 0, following)
         if self.alive:

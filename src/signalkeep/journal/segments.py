@@ -5,7 +5,8 @@
                                          next.tmp            prepared by the writer, nobody else looks at it
     <root>/<...>.new, <root>/<...>.old                       a journal being made, one being removed
 
-What the disk refuses to give (EIO) reads as zeros, block by block: to the reader it is damage like any other.
+What the disk refuses to give again and again (EIO) reads as zeros, block by block: to the reader it is damage like any
+other.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ OLD_SUFFIX: Final = ".old"
 _JOURNAL_NAME: Final = re.compile(r"[0-9a-f]{32}")
 _SEGMENT_NAME: Final = re.compile(r"([0-9]{16})\.seg")
 _SCAN_BYTES: Final = 1 * MIB
+READS_OF_BAD_BLOCKS: Final = 3
 
 
 def segment_name(first_seq: int) -> str:
@@ -94,9 +96,13 @@ class Segment:
         self.path = directory / segment_name(first_seq)
         self._fs = fs
         self._file: int | None = None
+        self.read_header()
+
+    def read_header(self) -> None:
+        """Look at the header, for the first time or anew."""
         header = unpack_segment_header(self.read(0, JOURNAL_BLOCK_BYTES))
         if isinstance(header, SegmentHeader) and (
-            header.first_seq != first_seq or header.journal_id != UUID(directory.name)
+            header.first_seq != self.first_seq or header.journal_id != UUID(self.path.parent.name)
         ):
             header = None
         self.header: SegmentHeader | UnknownVersion | None = header
@@ -111,11 +117,12 @@ class Segment:
         """Bytes of the file; fewer at its end."""
         if self._file is None:
             self._file = self._fs.open_read(self.path)
-        try:
-            return self._fs.pread(self._file, length, offset)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
+        for _ in range(READS_OF_BAD_BLOCKS):  # an error that passes must not be taken for damage
+            try:
+                return self._fs.pread(self._file, length, offset)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
         if length <= JOURNAL_BLOCK_BYTES:
             return bytes(length)
         starts = range(offset, offset + length, JOURNAL_BLOCK_BYTES)

@@ -2,9 +2,10 @@
 
     append -> queue -> batch -> [thread: write, fdatasync, seal if nothing waits] -> on_done(True), in append order
 
-There is no timer: while one batch is synced, the next one fills. `on_done(True)` is called after the sync of its batch
-has returned and never otherwise; `on_done(False)` means that the entry was not stored, or that nobody can say so. After
-a failed sync everything is refused, `run` raises SyncFailed and the process has to end.
+There is no timer: while one batch is synced, the next one fills, and beside both, in another thread, the next segment
+is prepared. `on_done(True)` is called after the sync of its batch has returned and never otherwise; `on_done(False)`
+means that the entry was not stored, or that nobody can say so. After a failed sync everything is refused, `run` raises
+SyncFailed and the process has to end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID, uuid4
@@ -54,11 +56,12 @@ class JournalWriter:
         self.pending_bytes = 0  # appended, not yet answered
         self._appender = appender
         self._body_bytes_max = body_bytes_max
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal") if run_blocking is None else None
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix="journal") if run_blocking is None else None
         self._run_blocking = run_blocking or self._in_own_thread
         self._release = release
         self._queue: deque[Queued] = deque()
         self._in_flight: list[Queued] = []
+        self._preparing: asyncio.Task[None] | None = None  # the next segment
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
@@ -145,10 +148,14 @@ class JournalWriter:
         try:
             while await self._turn():
                 pass
+            await self._prepared()
             await self._run_blocking(self._appender.finish)
         except BaseException as error:
             self._refusing = self._failed = True
-            if isinstance(error, SyncFailed):  # else a thread may still be writing: the files stay open for it
+            preparing = self._preparing is not None and not self._preparing.done()
+            if self._preparing is not None:
+                self._preparing.cancel()
+            if isinstance(error, SyncFailed) and not preparing:  # else a thread may still be writing: files stay open
                 self._release()
             self._answer([*self._in_flight, *self._queue], durable=False)
             self._queue.clear()
@@ -174,32 +181,57 @@ class JournalWriter:
 
     async def _turn(self) -> bool:
         """One step of the group commit; False when there is nothing left to do."""
-        if self._appender.wants_next and not self._refusing:
-            with suppress(DiskFull):  # tried again, and reported, when the segment is needed
-                await self._run_blocking(self._appender.prepare_next)
+        if self._preparing is None and self._appender.wants_next and not self._refusing:
+            self._preparing = asyncio.create_task(self._prepare())
+            self._preparing.add_done_callback(lambda _: self._wake.set())
+        if self._preparing is not None and self._preparing.done():
+            await self._prepared()
         if self._queue:
             await self._commit()
         elif self._refusing:
             return False
         else:
             self._wake.clear()
-            await self._wake.wait()
+            await self._idle()
         return True
+
+    async def _idle(self) -> None:
+        """Until there is something to do. A seal that could not be written is tried again: readers wait for it."""
+        try:
+            async with asyncio.timeout(None if self._appender.sealed else limits.SEAL_AGAIN_S):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._run_blocking(self._appender.seal)
 
     async def _commit(self) -> None:
         self._in_flight = self._take_batch()
         entries = [data for data, _ in self._in_flight]
+        if self._appender.needs_next(sum(map(len, entries))):
+            await self._prepared()
         try:
             await self._run_blocking(lambda: self._store(entries))
         except DiskFull as fault:
             self._note_room(fault)
             durable = False
+            self._in_flight += self._queue  # else a connection's later frames would be kept without its earlier ones
+            self._queue.clear()
         else:
             self._note_room(None)
             durable = True
         self.durable_seq = self._appender.next_seq - 1
         batch, self._in_flight = self._in_flight, []
         self._answer(batch, durable=durable)
+
+    async def _prepare(self) -> None:
+        """Make the next segment ready while this one is being filled."""
+        with suppress(DiskFull):  # tried again, and reported, when the segment is needed
+            await self._run_blocking(partial(self._appender.prepare_next, in_advance=True))
+
+    async def _prepared(self) -> None:
+        """Wait until nobody prepares a segment. Raises SyncFailed."""
+        if self._preparing is not None:
+            await self._preparing
+            self._preparing = None
 
     def _store(self, entries: list[bytes]) -> None:
         """In the thread."""

@@ -1,8 +1,9 @@
 """Is this core alive, and does it acknowledge devices? Two questions, each answered check by check, with the reason.
 
 *live*: every process that should be there is there and moves. What to do if not: restart the core.
-*ready*: what devices send becomes durable and is acknowledged. PostgreSQL or ingest away is `degraded`, not `failed`:
-devices are acknowledged all the same, until the journal's cap. Pure: a picture in, checks out.
+*ready*: what devices send becomes durable and is acknowledged. PostgreSQL, broker or ingest away is `degraded`, not
+`failed`: devices are acknowledged all the same, until the journal's cap. A machine that only has workers is ready when
+one of them moves. Pure: a picture in, checks out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 from signalkeep.limits import GIB
 from signalkeep.monitor.picture import Picture, RoleFacts
-from signalkeep.vitals import GatewayNumbers
+from signalkeep.vitals import GatewayNumbers, IngestNumbers, RelayNumbers, WorkerNumbers
 
 State = Literal["ok", "degraded", "failed"]
 MARKS: dict[State, str] = {"ok": "+", "degraded": "~", "failed": "-"}
@@ -59,12 +60,19 @@ def live(picture: Picture) -> list[Check]:
 
 def ready(picture: Picture) -> list[Check]:
     """What an acknowledgement needs, in the order of its way; then what may be away for a while."""
+    names = {role.role for role in picture.roles}
+    if "gateway" not in names and any(_worker(role) for role in picture.roles):
+        return [_workers(picture), *_broker(picture), _database(picture)]
+    emptied = [_emptied(picture, "relay")] if "relay" in names else []
+    if "ingest" in names or not emptied:
+        emptied.append(_emptied(picture, "ingest"))
     return [
         _gateways(picture),
         _sockets(picture),
         _syncs(picture),
         *_disk(picture),
-        _ingest(picture),
+        *emptied,
+        *_broker(picture),
         _database(picture),
     ]
 
@@ -129,17 +137,47 @@ def _disk(picture: Picture) -> Iterator[Check]:
     yield Check("journal-disk", "failed", short) if facts.free_bytes < least else Check("journal-disk")
 
 
-def _ingest(picture: Picture) -> Check:
-    moving = list(_moving(picture, "ingest"))
-    others = [role for role in picture.roles if role.role == "ingest" and role not in moving]
+def _emptied(picture: Picture, name: str) -> Check:
+    """The roles of that name, which read the journals, or a broker's queues, into the database."""
+    moving = list(_moving(picture, name))
+    others = [role for role in picture.roles if role.role == name and role not in moving]
     if not moving:
         named = "; ".join(f"{role.name}: {_not_moving(role, picture)}" for role in others)
-        return Check("ingest", "degraded", named or "no ingest runs: rows wait in the journal")
+        return Check(name, "degraded", named or f"no {name} runs: rows wait in the journal")
     lag = picture.journal.lag_entries if picture.journal else None
     if lag and picture.database.up and min(role.handled_age_s for role in moving) > picture.hung_after_s:
-        return Check("ingest", "degraded", f"{lag} entries wait and none was written for long")
+        return Check(name, "degraded", f"{lag} entries wait and nothing was done about it for long")
     named = "; ".join(f"{role.name}: {_not_moving(role, picture)}" for role in others)
-    return Check("ingest", "degraded" if others else "ok", named)
+    return Check(name, "degraded" if others else "ok", named)
+
+
+def _workers(picture: Picture) -> Check:
+    """On a machine without gateways they are what must work."""
+    check = _emptied(picture, "ingest")
+    return Check("ingest", "failed", check.why) if not list(_moving(picture, "ingest")) else check
+
+
+def _worker(role: RoleFacts) -> WorkerNumbers | None:
+    numbers = role.vitals.numbers if role.vitals is not None else None
+    return numbers.worker if isinstance(numbers, IngestNumbers) else None
+
+
+def _broker(picture: Picture) -> Iterator[Check]:
+    """As those see it who use it; nothing where nobody does."""
+    users: list[tuple[RoleFacts, bool, bool]] = []
+    for role in (*_moving(picture, "relay"), *_moving(picture, "ingest")):
+        numbers, worker = role.vitals.numbers if role.vitals is not None else None, _worker(role)
+        if isinstance(numbers, RelayNumbers):
+            users.append((role, numbers.connected, numbers.blocked))
+        elif worker is not None:
+            users.append((role, worker.connected, False))
+    if not users:
+        return
+    away = [f"{role.name} has no connection" for role, connected, _ in users if not connected]
+    away += [
+        f"{role.name}: it takes nothing, for an alarm of its memory or disk" for role, _, blocked in users if blocked
+    ]
+    yield Check("broker", "degraded" if away else "ok", "; ".join(away))
 
 
 def _database(picture: Picture) -> Check:

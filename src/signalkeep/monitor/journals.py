@@ -18,7 +18,7 @@ from signalkeep.journal.reader import Chunk, JournalReader, find_journals, segme
 from signalkeep.journal.record import Entry, FrameEntry
 from signalkeep.limits import INGEST_BATCH_BYTES_MAX, INGEST_BATCH_FRAMES_MAX
 from signalkeep.monitor.picture import JournalFacts
-from signalkeep.vitals import GatewayNumbers, IngestNumbers, Vitals
+from signalkeep.vitals import GatewayNumbers, IngestNumbers, RelayNumbers, Vitals
 
 MICROSECONDS: Final = 1_000_000
 
@@ -41,7 +41,7 @@ class JournalWatch:
         for one in vitals:
             if isinstance(one.numbers, GatewayNumbers):
                 written[one.numbers.journal] = one.numbers.durable_seq
-            elif isinstance(one.numbers, IngestNumbers):
+            elif isinstance(one.numbers, IngestNumbers | RelayNumbers):
                 driven |= one.numbers.positions
         directories = find_journals(self._fs, self._root)
         sizes = [size for directory in directories for _, _, size in segments(self._fs, directory)]

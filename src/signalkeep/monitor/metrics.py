@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from signalkeep import __version__
 from signalkeep.monitor.health import live, passed, ready
 from signalkeep.monitor.picture import Picture, RoleFacts
-from signalkeep.vitals import GatewayNumbers, Histogram, IngestNumbers
+from signalkeep.vitals import GatewayNumbers, Histogram, IngestNumbers, RelayNumbers
 
 ROLE = ("role", "instance")
 GATEWAY_COUNTERS = (
@@ -41,6 +41,28 @@ INGEST_COUNTERS = (
     ("duplicate", "Records that the database had already."),
     ("quarantined", "Records put into quarantine."),
     ("suppressed", "Records that were stored, or not, without being a signal of their own."),
+)
+RELAY_COUNTERS = (
+    ("messages", "messages", "Messages that the broker has confirmed."),
+    ("message_bytes", "message_bytes", "Bytes of these messages."),
+    ("entries", "entries", "Journal entries in these messages."),
+    ("failures", "failures", "Messages without a confirm; each is sent again."),
+    ("announced_signals", "announced", "Signals published to applications."),
+)
+RELAY_GAUGES = (
+    ("window_bytes", "window_bytes", "Sent and not yet in the database."),
+    ("connected", "connected", "1 if there is a connection to the broker."),
+    ("blocked", "blocked", "1 if the broker takes nothing, for an alarm of its memory or disk."),
+    ("journals_driven", "driving", "Journals being sent."),
+)
+WORKER_COUNTERS = (
+    ("messages", "messages", "Messages taken off the queues."),
+    ("messages_doubled", "doubles", "Messages dropped because the database had them."),
+    ("messages_beyond_a_hole", "holes", "Messages dropped because something before them was missing."),
+)
+WORKER_GAUGES = (
+    ("messages_in_hand", "in_hand", "Messages received and not acknowledged."),
+    ("broker_connected", "connected", "1 if there is a connection to the broker."),
 )
 SHUT_REASONS = ("disk", "journal_behind", "stopping")
 
@@ -71,7 +93,9 @@ def families(picture: Picture) -> Iterator[Metric]:
     yield from _roles(picture)
     yield from _gateways(picture.roles)
     yield from _journal(picture)
+    yield from _relays(picture.roles)
     yield from _ingest(picture.roles)
+    yield from _workers(picture.roles)
     yield from _database(picture)
 
 
@@ -200,6 +224,51 @@ def _ingest(roles: Sequence[RoleFacts]) -> Iterator[Metric]:
         "ingest_batch_seconds", "Decoding and writing one batch.", [(labels, n.batch_time) for labels, n in known]
     )
     yield _gauge("ingest_journals_driven", "Journals being followed.", [(ls, n.driving) for ls, n in known], ROLE)
+
+
+def _relays(roles: Sequence[RoleFacts]) -> Iterator[Metric]:
+    known = [
+        (_labels(role), role.vitals.numbers)
+        for role in roles
+        if role.lives and role.vitals is not None and isinstance(role.vitals.numbers, RelayNumbers)
+    ]
+    for name, field, text in RELAY_COUNTERS:
+        yield _counter(f"relay_{name}", text, [(labels, getattr(n, field)) for labels, n in known])
+    for name, field, text in RELAY_GAUGES:
+        yield _gauge(f"relay_{name}", text, [(labels, getattr(n, field)) for labels, n in known], ROLE)
+    yield _counter(
+        "relay_went_back",
+        "Times that a queue was sent again from the cursor, by the evidence of a loss.",
+        [((*labels, why), count) for labels, n in known for why, count in sorted(n.went_back.items())],
+        (*ROLE, "reason"),
+    )
+    yield _histogram(
+        "relay_confirm_seconds",
+        "From sending a message to its confirm.",
+        [(labels, n.confirm_time) for labels, n in known],
+    )
+
+
+def _workers(roles: Sequence[RoleFacts]) -> Iterator[Metric]:
+    known = [
+        (_labels(role), role.vitals.numbers.worker)
+        for role in roles
+        if role.lives
+        and role.vitals is not None
+        and isinstance(role.vitals.numbers, IngestNumbers)
+        and role.vitals.numbers.worker is not None
+    ]
+    for name, field, text in WORKER_COUNTERS:
+        yield _counter(f"ingest_{name}", text, [(labels, getattr(n, field)) for labels, n in known])
+    for name, field, text in WORKER_GAUGES:
+        yield _gauge(f"ingest_{name}", text, [(labels, getattr(n, field)) for labels, n in known], ROLE)
+    yield _gauge("ingest_queues", "Queues that it takes.", [(labels, len(n.queues)) for labels, n in known], ROLE)
+    yield _counter(
+        "ingest_messages_set_aside",
+        "Messages of no use, by reason.",
+        [((*labels, why), count) for labels, n in known for why, count in sorted(n.set_aside.items())],
+        (*ROLE, "reason"),
+    )
 
 
 def _database(picture: Picture) -> Iterator[Metric]:

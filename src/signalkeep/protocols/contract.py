@@ -97,6 +97,12 @@ class TrackerProtocol(Protocol):
     def decode(self, frame: bytes, device_number: str, context: Context, settings: DeviceSettings) -> list[Outcome]: ...
 
 
+class Decodes(Protocol):
+    """The half of a protocol that ingest needs."""
+
+    def decode(self, frame: bytes, device_number: str, context: Context, settings: DeviceSettings) -> list[Outcome]: ...
+
+
 @runtime_checkable
 class DatagramProtocol(TrackerProtocol, Protocol):
     """A protocol that also speaks UDP."""

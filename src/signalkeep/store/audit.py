@@ -11,9 +11,10 @@ from signalkeep.store.postgres import Connection, Row
 
 # Every journal with its cursors: how much of it the database says it has.
 JOURNALS: Final = """
-SELECT j.id, j.uuid, j.host, j.directory, j.lanes, j.durable_seq, j.kept_from_seq, j.removed_at, min(c.seq) AS seq,
-       sum(c.frames)::bigint AS frames, sum(c.other_entries)::bigint AS other_entries, sum(c.lost)::bigint AS lost,
-       max(c.seq) AS highest_seq
+SELECT j.id, j.uuid, j.host, j.directory, j.lanes, j.durable_seq, j.kept_from_seq, j.removed_at,
+       j.ended_at IS NOT NULL AS ended, min(c.seq) AS seq, max(c.seq) AS highest_seq,
+       array_agg(c.seq ORDER BY c.lane) AS cursors,
+       sum(c.frames)::bigint AS frames, sum(c.other_entries)::bigint AS other_entries, sum(c.lost)::bigint AS lost
 FROM journal j JOIN cursor c ON c.journal_id = j.id GROUP BY j.id ORDER BY j.id
 """
 

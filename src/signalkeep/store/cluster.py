@@ -16,6 +16,10 @@ from signalkeep.store.binaries import Account
 from signalkeep.store.postgres import EMBEDDED_NAME
 
 SAID_LINES: Final = 15
+# Else the kernel finds gigabytes in its cache, left there by COPY, and writes them at once: for half a second each sync
+# of the journal on the same disk waits behind them.
+BACKEND_FLUSH_AFTER: Final = "1MB"
+
 CONFIGURATION_MARK: Final = "# signalkeep: written once"
 CONFIGURATION: Final = f"""
 {CONFIGURATION_MARK}, when this server was made. Change what you like; where it listens is not set here.
@@ -23,6 +27,7 @@ shared_buffers = 128MB
 max_connections = 100
 max_wal_size = 2GB
 wal_compression = on
+backend_flush_after = {BACKEND_FLUSH_AFTER}
 log_line_prefix = '%m [%p] %a '
 timezone = 'UTC'
 log_timezone = 'UTC'

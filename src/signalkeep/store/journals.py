@@ -19,8 +19,7 @@ from signalkeep.store.postgres import Connection
 # Makes a journal known; seen again, only its place is refreshed.
 REGISTER: Final = """
 INSERT INTO journal AS j (uuid, host, directory, lanes) VALUES ($1, $2, $3, $4)
-ON CONFLICT (uuid) DO UPDATE SET host = EXCLUDED.host, directory = EXCLUDED.directory, seen_at = now(),
-    removed_at = NULL
+ON CONFLICT (uuid) DO UPDATE SET host = EXCLUDED.host, directory = EXCLUDED.directory, seen_at = now()
 RETURNING id
 """
 
@@ -39,9 +38,12 @@ UPDATE journal SET durable_seq = greatest(durable_seq, $2), seen_at = now(),
 WHERE id = $1
 """
 
+# Its files are there, whatever was said before.
+NOTE_PRESENT: Final = "UPDATE journal SET removed_at = NULL WHERE id = $1 AND removed_at IS NOT NULL"
+
 # Every journal of a host whose files should still be there, with how far the database has it.
 EXPECTED: Final = """
-SELECT j.id, j.uuid, j.directory, j.durable_seq, j.kept_from_seq, min(c.seq) AS seq
+SELECT j.id, j.uuid, j.directory, j.durable_seq, j.kept_from_seq, j.ended_at IS NOT NULL AS ended, min(c.seq) AS seq
 FROM journal j JOIN cursor c ON c.journal_id = j.id
 WHERE j.host = $1 AND j.removed_at IS NULL
 GROUP BY j.id
@@ -67,6 +69,7 @@ class ExpectedJournal(msgspec.Struct, frozen=True):
     durable_seq: int
     kept_from_seq: int
     seq: int  # the lowest cursor
+    ended: bool  # its gateway had written its last entry, as far as the database heard
 
 
 class KnownJournal(msgspec.Struct, frozen=True):
@@ -90,7 +93,8 @@ async def register(connection: Connection, uuid: UUID, host: str, directory: Pat
 async def claim(connection: Connection, journal_id: int) -> bool:
     """Try to become the one process that drives this journal; held until the connection closes.
 
-    Only to save work: the cursor's compare-and-set is what keeps two drivers from doubling anything.
+    What keeps two drivers from doubling anything is the cursor's compare-and-set; the claim saves work, and whoever
+    takes a journal's files away holds it, so that nobody takes the journal up meanwhile.
     """
     claimed: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", CLAIM_CLASS, journal_id)
     return claimed
@@ -116,9 +120,20 @@ async def expected(connection: Connection, host: str) -> list[ExpectedJournal]:
             row["durable_seq"],
             row["kept_from_seq"],
             row["seq"],
+            row["ended"],
         )
         for row in await connection.fetch(EXPECTED, host)
     ]
+
+
+def vanished(directory: Path, *, seq: int, durable_seq: int, ended: bool) -> str:
+    """What is missing with a journal's directory, as far as the database can know."""
+    later = "" if ended else "; what its gateway acknowledged after it was last heard of, if anything, is gone too"
+    if durable_seq > seq:
+        return f"{directory} is gone; entries {seq + 1}..{durable_seq} were not ingested{later}"
+    if ended:
+        return f"{directory} is gone; everything in it was ingested, but it cannot be replayed"
+    return f"{directory} is gone; up to entry {seq} it was ingested{later}"
 
 
 async def note_kept_from(connection: Connection, journal_id: int, seq: int) -> None:
@@ -126,6 +141,11 @@ async def note_kept_from(connection: Connection, journal_id: int, seq: int) -> N
     await connection.execute(
         "UPDATE journal SET kept_from_seq = greatest(kept_from_seq, $2) WHERE id = $1", journal_id, seq
     )
+
+
+async def note_present(connection: Connection, journal_id: int) -> None:
+    """Say that its files are there, whatever was said before. The caller holds the claim."""
+    await connection.execute(NOTE_PRESENT, journal_id)
 
 
 async def note_removed(connection: Connection, journal_id: int) -> None:

@@ -112,6 +112,15 @@ def _plain_hosts(hosts: str) -> bool:
 
 # Connecting
 
+_MISSED_SOON: Final = ", ".join(
+    f"set_config('{name}', '{value}', false)"
+    for name, value in (
+        ("tcp_keepalives_idle", limits.KEEPALIVE_IDLE_S),
+        ("tcp_keepalives_interval", limits.KEEPALIVE_INTERVAL_S),
+        ("tcp_keepalives_count", limits.KEEPALIVE_PROBES),
+    )
+)
+
 
 async def connect(dsn: str, *, application: str, settings: DatabaseSettings) -> Connection:
     """A checked connection. `application` is the name that pg_stat_activity shows.
@@ -148,12 +157,15 @@ async def connect(dsn: str, *, application: str, settings: DatabaseSettings) -> 
 
 
 async def _prepare(connection: Connection, dsn: str, settings: DatabaseSettings) -> None:
-    """Refuse what is too old or unsafe, then teach the connection jsonb."""
+    """Refuse what is too old or unsafe, then teach the connection jsonb.
+
+    The server shall miss us soon when our machine has gone without a word: what we had locked is for others then.
+    """
     row = await connection.fetchrow(
         "SELECT current_setting('server_version_num')::integer AS version,"
         " current_setting('server_version') AS version_name, current_setting('fsync') AS fsync,"
         " current_setting('synchronous_commit') AS synchronous_commit,"
-        " current_setting('full_page_writes') AS full_page_writes"
+        " current_setting('full_page_writes') AS full_page_writes, " + _MISSED_SOON
     )
     assert row is not None, "a SELECT without FROM gives one row"
     if row["version"] < SERVER_VERSION_MIN:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from signalkeep import limits
 from signalkeep.errors import DatabaseUnavailable, EnvironmentFault
@@ -128,6 +129,14 @@ async def list_signals(
     return list(await connection.fetch(OF_ALL, since, until, limit))
 
 
+class TailPosition(msgspec.Struct, frozen=True):
+    """How far somebody has followed `signal`; keeps over restarts."""
+
+    since: str  # everything that this snapshot shows has been given
+    until: str | None  # what this one shows beyond it is being given
+    place: tuple[int, int, int, int]  # up to here
+
+
 class SignalTail:
     """Follows `signal`. The connection may be another one at every call: the position is kept here."""
 
@@ -137,12 +146,22 @@ class SignalTail:
         self._device_number = device_number
         self._since: str | None = None  # everything that this snapshot shows has been given
         self._until: str | None = None  # what this one shows beyond it is being given
-        self._place = self._BEGINNING  # up to here
+        self._place: tuple[int, int, int, int] = self._BEGINNING  # up to here
 
     async def start(self, connection: Connection) -> None:
         """Mark the start, the first time: what is committed from here on will be given."""
         if self._since is None:
             self._since = await connection.fetchval(SNAPSHOT)
+
+    @property
+    def position(self) -> TailPosition:
+        """Where the next page begins."""
+        assert self._since is not None, "start it first"
+        return TailPosition(self._since, self._until, self._place)
+
+    def go_to(self, position: TailPosition) -> None:
+        """Instead of `start`: on from where somebody was."""
+        self._since, self._until, self._place = position.since, position.until, position.place
 
     async def next_page(self, connection: Connection) -> list[Row]:
         """The next rows, at most TAIL_PAGE_ROWS; fewer: that was all for now."""

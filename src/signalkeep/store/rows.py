@@ -79,17 +79,28 @@ class LostRange(msgspec.Struct, frozen=True):
     evidence: str
 
 
-class IngestBatch(msgspec.Struct):
-    """A range of one lane: everything in (after_seq, last_seq]. Written whole, or not at all."""
+class CursorMove(msgspec.Struct):
+    """A range of one lane, (after_seq, last_seq], with what its cursor counts besides moving."""
 
-    journal_id: int
     lane: int
     after_seq: int
     last_seq: int
-    frames: list[FrameRows]
+    frames: int = 0
     other_entries: int = 0
-    refusals: dict[str, int] = msgspec.field(default_factory=dict)
     lost: list[LostRange] = msgspec.field(default_factory=list)
+
+    @property
+    def lost_entries(self) -> int:
+        return sum(span.last_seq - span.first_seq + 1 for span in self.lost)
+
+
+class IngestBatch(msgspec.Struct):
+    """Ranges of lanes of one journal with the rows that they become. Written whole, or not at all."""
+
+    journal_id: int
+    moves: list[CursorMove]
+    frames: list[FrameRows]
+    refusals: dict[str, int] = msgspec.field(default_factory=dict)
     sessions: dict[str, Sessions] = msgspec.field(default_factory=dict)  # by device number
 
 

@@ -10,12 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-# Moves a lane's cursor if it still stands where the batch begins; no row: it does not.
-MOVE_CURSOR: Final = """
-UPDATE cursor
-SET seq = $4, frames = frames + $5, other_entries = other_entries + $6, lost = lost + $7, moved_at = now()
-WHERE journal_id = $1 AND lane = $2 AND seq = $3
-RETURNING seq
+# Moves the cursors that still stand where the batch's ranges begin; a lane without a row here does not.
+MOVE_CURSORS: Final = """
+UPDATE cursor c
+SET seq = m.last_seq, frames = c.frames + m.frames, other_entries = c.other_entries + m.other_entries,
+    lost = c.lost + m.lost, moved_at = now()
+FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS m (lane, after_seq, last_seq, frames, other_entries, lost)
+WHERE c.journal_id = $1 AND c.lane = m.lane AND c.seq = m.after_seq
+RETURNING c.lane
 """
 
 # Locks the devices of a batch, always in the same order, so that two writers cannot wait for each other.

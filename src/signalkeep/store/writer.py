@@ -1,6 +1,6 @@
-"""The one transaction that turns a range of a journal into rows: all of it with the move of the cursor, or nothing.
+"""The one transaction that turns ranges of a journal into rows: all of it with the move of the cursors, or nothing.
 
-    1  cursor          moved by compare-and-set; held by nobody else from here on
+    1  cursors         moved by compare-and-set; held by nobody else from here on
     2  device_state    rows of the batch's devices locked in one order: the lock that serialises writing for a device
     3  device          revision compared with the one the frames were decoded under
     4  quarantine      a record that waits there and may now be a signal is released, not stored beside it
@@ -31,7 +31,7 @@ Key: TypeAlias = tuple[int, datetime, int]
 
 
 class CursorMoved(Exception):
-    """The cursor is not where the batch begins: somebody else wrote the range, or the database was restored."""
+    """A cursor is not where the batch begins: somebody else wrote the range, or the database was restored."""
 
 
 class DeviceChanged(Exception):
@@ -71,7 +71,7 @@ async def probe(connection: Connection, batch: IngestBatch) -> None:
 
 
 async def _write(connection: Connection, batch: IngestBatch) -> Written:
-    await _move_cursor(connection, batch)
+    await _move_cursors(connection, batch)
     in_session = await _devices_in_session(connection, batch)
     devices = await _lock_devices(connection, batch, in_session)
     counts: dict[int, Counts] = defaultdict(Counts)
@@ -121,20 +121,14 @@ async def _write_frames(
     )
 
 
-async def _move_cursor(connection: Connection, batch: IngestBatch) -> None:
-    assert batch.last_seq > batch.after_seq
-    lost = sum(span.last_seq - span.first_seq + 1 for span in batch.lost)
-    moved = await connection.fetchval(
-        sql.MOVE_CURSOR,
-        batch.journal_id,
-        batch.lane,
-        batch.after_seq,
-        batch.last_seq,
-        len(batch.frames),
-        batch.other_entries,
-        lost,
-    )
-    if moved is None:
+async def _move_cursors(connection: Connection, batch: IngestBatch) -> None:
+    assert all(move.last_seq > move.after_seq for move in batch.moves)
+    moves = [
+        (move.lane, move.after_seq, move.last_seq, move.frames, move.other_entries, move.lost_entries)
+        for move in batch.moves
+    ]
+    moved = await connection.fetch(sql.MOVE_CURSORS, batch.journal_id, *zip(*moves, strict=True))
+    if len(moved) != len(moves):
         raise CursorMoved
 
 
@@ -236,7 +230,7 @@ async def _note_other_entries(connection: Connection, batch: IngestBatch) -> Non
     if batch.refusals:
         reasons, numbers = list(batch.refusals), list(batch.refusals.values())
         await connection.execute(sql.ADD_REFUSALS, batch.journal_id, reasons, numbers)
-    for span in batch.lost:
+    for span in (span for move in batch.moves for span in move.lost):
         subject = f"journal {batch.journal_id} entries {span.first_seq}..{span.last_seq}"
         await connection.execute(sql.ADD_FINDING, "journal_range_lost", subject, _lost_detail(span))
 

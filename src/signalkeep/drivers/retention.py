@@ -17,7 +17,7 @@ from signalkeep.config import Settings
 from signalkeep.errors import EnvironmentFault
 from signalkeep.journal import archive
 from signalkeep.journal.files import FileSystem
-from signalkeep.journal.reader import JournalReader, segments
+from signalkeep.journal.reader import JournalReader, find_journals, segments
 from signalkeep.journal.retention import remove_journal, unlink_before
 from signalkeep.store import journals
 from signalkeep.store.journals import ExpectedJournal
@@ -48,7 +48,8 @@ class Retention:
             await journals.removed_files(connection)
 
     async def _tidy(self, connection: Connection, expected: list[ExpectedJournal]) -> list[Path]:
-        present = [journal for journal in expected if journal.directory.is_dir()]
+        found = set(find_journals(self._fs, self._settings.journal_root))
+        present = [journal for journal in expected if journal.directory in found]
         used_bytes = sum(size for journal in present for _, _, size in segments(self._fs, journal.directory))
         removed = []
         for journal in present:  # in the order in which they were opened
@@ -78,6 +79,8 @@ class Retention:
         if found and (last_may_go or is_empty) and self._ended(journal):
             if not is_empty and not await self._archived(connection, found[-1][1]):
                 return used_bytes, False
+            if not await journals.claim(connection, journal.id):
+                return used_bytes, False  # a driver has just taken it up again: the next round sees it off
             await journals.note_removed(connection, journal.id)
             remove_journal(self._fs, journal.directory)
             log.info("journal removed", path=str(journal.directory))
@@ -98,7 +101,7 @@ class Retention:
         return True
 
     def _may_go(self, segment: Path, used_bytes: int) -> bool:
-        age_s = self._clock.now().timestamp() - segment.stat().st_mtime
+        age_s = self._clock.now().timestamp() - self._fs.modified_at(segment)
         journal = self._settings.journal
         return age_s > journal.replay_window_h * 3600 or used_bytes > journal.keep_bytes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalkeep.ingest.lanes import Fit, fit, lane_of
+from signalkeep.journal.lanes import Fit, fit, lane_of
 
 
 def test_lane_is_frozen() -> None:

@@ -1,0 +1,130 @@
+"""Bugs of relay and workers that histories through a broker have to show: what is planted, and where."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults.planted_core import Bug
+
+HISTORY_BUGS: Final = (
+    Bug(
+        "a message is acknowledged before it is in the database",
+        "P2",
+        "ingest/worker.py",
+        "        self._in_hand.append(deliveries)\n",
+        "        self._in_hand.append(deliveries)\n        await self._source.done(deliveries)\n",
+        first=2,
+    ),
+    Bug(
+        "what is in hand is forgotten when a write fails",
+        "P2",
+        "ingest/worker.py",
+        "        self._again = [one for batch in self._in_hand for one in batch] + self._again\n",
+        "",
+        first=4,
+    ),
+    Bug(
+        "a hole is not reported",
+        "P2",
+        "ingest/worker.py",
+        "            if hole.journal_id is not None:\n",
+        "            if hole.journal_id is None:\n",
+        first=9,
+    ),
+    Bug(
+        "a hole is taken for something new",
+        "P6",
+        "ingest/batches.py",
+        "        return Fit.HOLE\n",
+        "        return Fit.NEW\n",
+        first=9,
+    ),
+    Bug(
+        "done in one lane is done in all",
+        "P2",
+        "ingest/batches.py",
+        "    return Fit.NEW if any(place < message.last_seq for place in places.values()) else Fit.DONE",
+        "    return Fit.NEW if all(place < message.last_seq for place in places.values()) else Fit.DONE",
+        first=7,
+    ),
+    Bug(
+        "cursors of other lanes move along",
+        "P2",
+        "store/sql.py",
+        "WHERE c.journal_id = $1 AND c.lane = m.lane AND c.seq = m.after_seq",
+        "WHERE c.journal_id = $1 AND c.seq = m.after_seq",
+        first=2,
+    ),
+    Bug(
+        "what is read frame by frame ends with its last frame",
+        "P2",
+        "ingest/careful.py",
+        "    if after_seq < span.last_seq:\n",
+        "    if entries:\n",
+        first=14,
+    ),
+    Bug(
+        "a hole is no evidence",
+        "P6",
+        "broker/stream.py",
+        "        if max(state.hole_epoch for state in states) >= self.epoch:\n",
+        "        if max(state.hole_epoch for state in states) > self.epoch:\n",
+        first=9,
+    ),
+    Bug(
+        "a stall is no evidence",
+        "P6",
+        "broker/stream.py",
+        "            if depth == 0:\n",
+        "            if depth < 0:\n",
+        first=39,
+    ),
+    Bug(
+        "going back begins no epoch",
+        "P6",
+        "broker/stream.py",
+        "        self.epoch = max(self.epoch, self._epoch_found) + 1\n",
+        "        self.epoch = max(self.epoch, self._epoch_found)\n",
+        first=9,
+    ),
+    Bug(
+        "a message that was not confirmed counts as sent",
+        "P2",
+        "broker/stream.py",
+        "                await asyncio.sleep(backoff.next_s())\n",
+        "                made = self._made\n                break\n",
+        first=17,
+    ),
+    Bug(
+        "a new relay begins at the cursor",
+        "I7",
+        "broker/stream.py",
+        "        self.sent = min(max(state.sent, state.cursor) for state in states)\n",
+        "        self.sent = min(state.cursor for state in states)\n",
+        first=7,
+    ),
+    Bug(
+        "the window is never full",
+        "I7",
+        "broker/stream.py",
+        "            while self.window_bytes >= self._window_max:\n",
+        "            while self.window_bytes < 0:\n",
+        first=2,
+    ),
+    Bug(
+        "a journal has ended when all of it is sent",
+        "P2",
+        "broker/stream.py",
+        "        return self.reader.finished and self.cursor >= self.reader.durable_seq",
+        "        return self.reader.finished and self.sent >= self.reader.durable_seq",
+        first=67,
+    ),
+    Bug(
+        "a segment goes when one lane has it",
+        "P2",
+        "store/journals.py",
+        "j.ended_at IS NOT NULL AS ended, min(c.seq) AS seq",
+        "j.ended_at IS NOT NULL AS ended, max(c.seq) AS seq",
+        first=7,
+    ),
+)
