@@ -135,6 +135,9 @@ IMPORT_STATEMENT_S_MAX: Final = 3600.0
 TAIL_PAGE_ROWS: Final = 500
 TAIL_POLL_S: Final = 0.3
 
+# Quality
+QUALITY_LIVE_S_MAX: Final = 300.0  # what arrives later than this after it happened alarms nobody
+
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
 UPGRADE_S_MAX: Final = 48 * 3600.0

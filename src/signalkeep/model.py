@@ -54,10 +54,13 @@ class Reason(StrEnum):
 
 
 class Flag(IntFlag):
-    """Bits of `signal.flags`."""
+    """Bits of `signal.flags` that are no rule's; from bit 8 on each rule has its own (`signalkeep rules list`)."""
 
     WEAK_KEY = 1  # no usable clock: received_at stands in for the wire time, re-sends are not recognised
     FORCED = 2  # released from quarantine by a person although the reason still held
+    DOUBTFUL_POSITION = 4  # a rule says that the device was not there, or may not have been
+    PERSON_GOOD = 8  # a person has looked and calls it good, whatever rules say
+    PERSON_BAD = 16  # a person has looked and calls it bad
 
 
 class DeviceStatus(StrEnum):

@@ -1,0 +1,234 @@
+"""Applies rules to the readings of a device, one after the other, and moves what is remembered of it.
+
+    SIGNAL rules        asked of every reading
+    in order?           a reading older than the newest, without a time, or with one ahead of ours ends here: it is
+                        judged by itself, and moves nothing (a sweep judges it again, in its place)
+    step                how it lies to the last good point, unless a rule doubts its position
+    RECENT rules        in the order of the catalogue; one that doubts the position takes the step from those behind
+    re-anchoring        a place that was called a jump is accepted when enough points in a row agree with each other
+    memory              newest time, last and good point, values that rules track
+
+A rule that raises costs nothing but its answer: it is counted under its id, with the error's name. Pure but for the
+memory that it is given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from signalkeep import limits
+from signalkeep.model import Flag
+from signalkeep.rules.contract import Limits, Rule, Scope
+from signalkeep.rules.reading import Point, Reading, Recent, Run
+
+REANCHOR_POINTS: Final = 3  # in a row that agree with each other
+
+
+class Applied(NamedTuple):
+    """A rule with the limits that hold for some devices."""
+
+    place: int
+    rule: Rule
+    check: Any
+    limits: Limits
+    lasting: bool  # it is a condition with a duration
+
+
+class Hit(msgspec.Struct, frozen=True, gc=False):
+    """What a rule found in a reading. `live`: it came in time and in order, so it may alarm somebody."""
+
+    rule: Rule
+    since_s: float  # when the condition began, in device time; the reading's own time if it has no duration
+    at_s: float
+    detail: str
+    live: bool
+
+
+class Judged(NamedTuple):
+    """Bits for `signal.flags`, and the hits behind them."""
+
+    flags: int
+    hits: tuple[Hit, ...]
+
+
+SOUND: Final = Judged(0, ())
+
+
+class Profile:
+    """The rules that are on for some devices, each with its limits; in the order in which they are asked."""
+
+    __slots__ = ("alone", "days", "jump_kmh", "recent", "tracks")
+
+    def __init__(self, rules: Iterable[tuple[Rule, Limits]]) -> None:
+        applied = [
+            Applied(place, rule, rule.check, values, rule.in_a_row > 1 or rule.for_s > 0)
+            for place, (rule, values) in enumerate(rules)
+        ]
+        self.alone = tuple(one for one in applied if one.rule.scope is Scope.SIGNAL)
+        self.recent = tuple(one for one in applied if one.rule.scope is Scope.RECENT)
+        self.days = tuple(one for one in applied if one.rule.scope is Scope.DAY)
+        self.tracks = frozenset(name for one in applied for name in one.rule.tracks)
+        self.jump_kmh = min(
+            (one.limits["speed_kmh_max"] for one in self.recent if one.rule.reanchors), default=float("inf")
+        )
+
+
+def defaults(rule: Rule) -> dict[str, float]:
+    """The limits of a rule where nothing else is set."""
+    return {name: limit.default for name, limit in rule.limits.items()}
+
+
+def marks_of(rule: Rule) -> int:
+    """The bits that a hit sets."""
+    return rule.mask | (Flag.DOUBTFUL_POSITION if rule.spoils_position else 0)
+
+
+class Judge:
+    """Judges readings. `broken` counts checks that raised, by rule; `first_errors` says how."""
+
+    def __init__(self) -> None:
+        self.broken: Counter[str] = Counter()
+        self.first_errors: dict[str, str] = {}
+
+    def judge(self, reading: Reading, recent: Recent, profile: Profile) -> Judged:
+        """What the profile's rules say of a reading; `recent` moves on."""
+        latitude, longitude = reading.latitude, reading.longitude
+        reading.on_globe = (
+            latitude is not None and longitude is not None and -90 <= latitude <= 90 and -180 <= longitude <= 180
+        )
+        found: list[tuple[Applied, str, float]] = []
+        for one in profile.alone:
+            try:
+                answer = one.check(reading, one.limits)
+            except Exception as error:
+                self.note_broken(one.rule, error)
+                continue
+            if answer:
+                found.append((one, answer, 0.0))
+        doubted = any(one.rule.spoils_position for one, _, _ in found) if found else False
+        time_s, newest_s = reading.time_s, recent.newest_s
+        if time_s is None or time_s > reading.received_s + limits.POSITION_FUTURE_S_MAX:
+            return _judged(found, reading) if found else SOUND
+        if newest_s is not None and time_s < newest_s:
+            if not reading.behind_s:
+                reading.behind_s = newest_s - time_s
+            return _judged(found, reading) if found else SOUND
+        recent.same_time = time_s == newest_s
+        _step(reading, recent, doubted=doubted)
+        if self._ask_recent(reading, recent, profile, found):
+            found = _reanchored(found, reading, recent, profile) if not doubted else found
+            doubted = any(one.rule.spoils_position for one, _, _ in found)
+        if not recent.same_time:
+            _remember(reading, recent, profile, doubted=doubted)
+        return _judged(found, reading) if found else SOUND
+
+    def _ask_recent(
+        self, reading: Reading, recent: Recent, profile: Profile, found: list[tuple[Applied, str, float]]
+    ) -> bool:
+        """Ask the rules that look back; whether one of them doubts the position."""
+        doubted = False
+        for one in profile.recent:
+            try:
+                answer = one.check(reading, recent, one.limits)
+            except Exception as error:
+                self.note_broken(one.rule, error)
+                continue
+            if one.lasting:
+                if answer is None or recent.same_time or (answer is False and recent.runs is None):
+                    continue
+                answer, since_s = _run(one, answer, reading, recent)
+            else:
+                since_s = 0.0
+            if answer:
+                found.append((one, answer, since_s))
+                if one.rule.spoils_position:
+                    doubted = True
+                    recent.step_s = recent.step_m = recent.implied_kmh = None
+        return doubted
+
+    def note_broken(self, rule: Rule, error: Exception) -> None:
+        """The check itself broke."""
+        self.broken[rule.id] += 1
+        self.first_errors.setdefault(rule.id, f"{type(error).__name__}: {error}"[:200])
+
+
+def _step(reading: Reading, recent: Recent, *, doubted: bool) -> None:
+    good = recent.good
+    if good is None or doubted or not reading.on_globe or not reading.fix_valid:
+        recent.step_s = recent.step_m = recent.implied_kmh = None
+        return
+    assert reading.time_s is not None
+    recent.step_s = reading.time_s - good.time_s
+    recent.step_m = good.distance_m(reading)
+    recent.implied_kmh = recent.step_m / recent.step_s * 3.6 if recent.step_s > 0 else None
+
+
+def _run(one: Applied, answer: str | bool, reading: Reading, recent: Recent) -> tuple[str | bool, float]:
+    """A condition with a duration: the answer if it has lasted, and since when."""
+    runs = recent.runs
+    if not answer:
+        if runs is not None and runs.pop(one.place, None) is not None and not runs:
+            recent.runs = None
+        return False, 0.0
+    assert reading.time_s is not None
+    if runs is None:
+        runs = recent.runs = {}
+    run = runs.get(one.place)
+    if run is None:
+        run = runs[one.place] = Run(0, reading.time_s)
+    run.count += 1
+    lasted = run.count >= one.rule.in_a_row and reading.time_s - run.since_s >= one.rule.for_s
+    return answer if lasted else False, run.since_s
+
+
+def _reanchored(
+    found: list[tuple[Applied, str, float]], reading: Reading, recent: Recent, profile: Profile
+) -> list[tuple[Applied, str, float]]:
+    """A device that really is elsewhere (a ferry, a tow) is believed after a few points that agree."""
+    if any(one.rule.spoils_position and not one.rule.reanchors for one, _, _ in found):
+        return found
+    assert reading.time_s is not None
+    before = recent.candidate
+    agrees = False
+    if before is not None and reading.time_s > before.time_s:
+        agrees = before.distance_m(reading) <= profile.jump_kmh / 3.6 * (reading.time_s - before.time_s)
+    recent.candidates = recent.candidates + 1 if agrees else 1
+    recent.candidate = _point(reading)
+    if recent.candidates < REANCHOR_POINTS:
+        return found
+    return [item for item in found if not item[0].rule.reanchors]
+
+
+def _remember(reading: Reading, recent: Recent, profile: Profile, *, doubted: bool) -> None:
+    assert reading.time_s is not None
+    recent.newest_s = reading.time_s
+    if reading.on_globe and reading.fix_valid:
+        recent.last = _point(reading)
+        if not doubted:
+            recent.good, recent.candidate, recent.candidates = recent.last, None, 0
+    attributes = reading.attributes
+    for name in profile.tracks & attributes.keys():
+        recent.known[name] = (reading.time_s, attributes[name])
+
+
+def _point(reading: Reading) -> Point:
+    assert reading.time_s is not None
+    assert reading.latitude is not None
+    assert reading.longitude is not None
+    return Point(reading.time_s, reading.latitude, reading.longitude, reading.speed_kmh)
+
+
+def _judged(found: list[tuple[Applied, str, float]], reading: Reading) -> Judged:
+    at_s = reading.received_s if reading.time_s is None else reading.time_s
+    delay_s = reading.received_s - at_s
+    live = not reading.behind_s and -limits.POSITION_FUTURE_S_MAX <= delay_s <= limits.QUALITY_LIVE_S_MAX
+    flags = 0
+    hits = []
+    for one, detail, since_s in found:
+        flags |= marks_of(one.rule)
+        hits.append(Hit(one.rule, since_s or at_s, at_s, detail, live))
+    return Judged(int(flags), tuple(hits))

@@ -1,0 +1,121 @@
+"""What rules see: a signal as plain numbers, and the little that is remembered of its device. Values, pure.
+
+Times are seconds since 1970 (UTC) as floats, so that rules subtract instead of juggling datetimes. A device's memory
+is small on purpose: an ingest process holds one for every device that it has heard of.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from signalkeep.model import Signal
+from signalkeep.rules.geo import distance_m
+
+
+class Reading(msgspec.Struct, kw_only=True, gc=False):
+    """A signal as rules see it. Names and units as in `model.Signal`."""
+
+    time_s: float | None  # device_time; None: no usable clock
+    received_s: float
+    wire_s: float | None = None  # as sent; differs from time_s only where a protocol sends local time
+    fix_valid: bool = False
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude_m: float | None = None
+    speed_kmh: float | None = None
+    course_deg: float | None = None
+    satellites: int | None = None
+    event_code: str | None = None
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    protocol: str = ""
+    event_known: bool | None = None  # whether table event_format has the code; None: no code, or not looked up
+    behind_s: float = 0.0  # older by so much than what had arrived before it; 0: in order
+    on_globe: bool = False  # there is a position, and it is one; filled in by the judge
+
+    @classmethod
+    def of(cls, signal: Signal, device_time: datetime | None, received_at: datetime, protocol: str) -> Reading:
+        """From a decoded record; `device_time` as it is stored."""
+        return cls(
+            time_s=None if device_time is None else device_time.timestamp(),
+            received_s=received_at.timestamp(),
+            wire_s=None if signal.wire_time is None else signal.wire_time.timestamp(),
+            fix_valid=signal.fix_valid,
+            latitude=signal.latitude,
+            longitude=signal.longitude,
+            altitude_m=signal.altitude_m,
+            speed_kmh=signal.speed_kmh,
+            course_deg=signal.course_deg,
+            satellites=signal.satellites,
+            event_code=signal.event_code,
+            attributes=signal.attributes,
+            protocol=protocol,
+        )
+
+    @property
+    def delay_s(self) -> float | None:
+        """From happening to arrival; negative: a clock ahead of ours."""
+        return None if self.time_s is None else self.received_s - self.time_s
+
+    def number(self, name: str) -> float | None:
+        """An attribute that is a number; None for anything else (true and false are none)."""
+        value = self.attributes.get(name)
+        return value if type(value) in (int, float) else None
+
+    def truth(self, name: str) -> bool | None:
+        """An attribute that is true or false, also as 1 or 0."""
+        value = self.attributes.get(name)
+        return bool(value) if type(value) is bool or (type(value) is int and value in (0, 1)) else None
+
+
+class Point(msgspec.Struct, gc=False):
+    """Where and when a device was."""
+
+    time_s: float
+    latitude: float
+    longitude: float
+    speed_kmh: float | None
+
+    def distance_m(self, reading: Reading) -> float:
+        """To the position of a reading that has one."""
+        assert reading.latitude is not None
+        assert reading.longitude is not None
+        return distance_m(self.latitude, self.longitude, reading.latitude, reading.longitude)
+
+
+class Run(msgspec.Struct, gc=False):
+    """How long a condition has held without a break."""
+
+    count: int
+    since_s: float
+
+
+class Recent:
+    """What is remembered of a device, in device time. Moved by the judge alone; rules only read it.
+
+    `last` is the newest reading with a position on the globe, `good` the newest whose position no rule doubts.
+    `step_s`, `step_m` and `implied_kmh` say how the reading that is being judged lies to `good`: they are None where
+    there is no good point before it, where it has no position, or where its own position is doubted.
+    """
+
+    __slots__ = (
+        "candidate", "candidates", "good", "implied_kmh", "known", "last", "model", "newest_s", "profile", "runs",
+        "same_time", "step_m", "step_s",
+    )  # fmt: skip
+
+    def __init__(self, model: str = "", profile: Any = None) -> None:
+        self.model = model
+        self.profile = profile  # the judge's: which rules with which limits
+        self.newest_s: float | None = None  # time of the newest reading
+        self.last: Point | None = None
+        self.good: Point | None = None
+        self.candidate: Point | None = None  # where a device may have jumped to
+        self.candidates = 0  # points in a row that agree with it
+        self.known: dict[str, tuple[float, Any]] = {}  # time and value of attributes that rules track
+        self.runs: dict[int, Run] | None = None  # by the rule's place in the profile; None: none
+        self.same_time = False  # the reading that is being judged has the time of the newest
+        self.step_s: float | None = None
+        self.step_m: float | None = None
+        self.implied_kmh: float | None = None

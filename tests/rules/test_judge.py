@@ -1,0 +1,87 @@
+"""How rules are applied: order, the last good point, re-anchoring, durations, rules that raise."""
+
+from __future__ import annotations
+
+import msgspec
+
+from signalkeep.model import Flag
+from signalkeep.rules.catalogue import BY_ID
+from signalkeep.rules.contract import Scope
+from signalkeep.rules.judge import Judge, Profile, defaults
+from signalkeep.rules.reading import Recent
+from tests.rules.support import ids_of, judge_all, profile_of, reading
+
+TELEPORT = BY_ID["KIN-01"]
+
+
+def test_a_jump_and_back_marks_the_one_point() -> None:
+    judged = judge_all([reading(0), reading(10, east_m=9000), reading(20, east_m=100)], profile_of("KIN-01"))
+    assert [ids_of(one) for one in judged] == [[], ["KIN-01"], []]
+    assert judged[1].flags == TELEPORT.mask | Flag.DOUBTFUL_POSITION
+    assert judged[1].hits[0].detail == "9 km in 10 s: 3240 km/h"
+
+
+def test_a_new_place_is_accepted_when_three_points_in_a_row_agree() -> None:
+    """A ferry, a tow: else a filter rejects for ever."""
+    away = [reading(10 * n, east_m=90_000 + 50 * n) for n in range(1, 6)]
+    judged = judge_all([reading(0), *away], profile_of("KIN-01"))
+    assert [ids_of(one) for one in judged] == [[], ["KIN-01"], ["KIN-01"], [], [], []]
+
+
+def test_places_that_do_not_agree_are_never_accepted() -> None:
+    wild = [reading(10 * n, east_m=90_000 * n) for n in range(1, 6)]
+    assert all(ids_of(one) for one in judge_all([reading(0), *wild], profile_of("KIN-01"))[1:])
+
+
+def test_what_comes_late_is_compared_with_nothing_and_moves_nothing() -> None:
+    late = reading(-600, east_m=90_000)
+    judged = judge_all([reading(0), late, reading(10, east_m=100)], profile_of("KIN-01"))
+    assert [ids_of(one) for one in judged] == [[], [], []]
+    assert late.behind_s == 600
+
+
+def test_a_clock_ahead_of_ours_moves_nothing() -> None:
+    ahead = reading(3600, received_s=reading(20).received_s)
+    recent = Recent()
+    for one in (reading(0), ahead):
+        Judge().judge(one, recent, profile_of("KIN-01"))
+    assert recent.newest_s == reading(0).time_s
+
+
+def test_a_hit_is_live_only_if_it_came_in_time_and_in_order() -> None:
+    off = {"latitude": 91.0}
+    in_time, late = reading(0, **off), reading(10, received_s=reading(1000).time_s, **off)
+    judged = judge_all([in_time, late, reading(5, **off)], profile_of("POS-01"))
+    assert [one.hits[0].live for one in judged] == [True, False, False]
+
+
+def test_a_condition_with_a_duration_hits_when_it_has_lasted() -> None:
+    rule = msgspec.structs.replace(
+        TELEPORT, id="TST-01", scope=Scope.RECENT, check=lambda r, _, __: "fast" if r.speed_kmh > 90 else False,
+        in_a_row=3, for_s=15.0, spoils_position=False, reanchors=False,
+    )  # fmt: skip
+    speeds = [95, 95, 95, 95, 80, 95, 95]
+    judged = judge_all([reading(10 * n, speed_kmh=speed) for n, speed in enumerate(speeds)], profile_of(rule))
+    assert [bool(one.hits) for one in judged] == [False, False, True, True, False, False, False]
+    assert judged[3].hits[0].since_s == reading(0).time_s
+
+
+def test_a_rule_that_raises_costs_its_answer_and_nothing_else() -> None:
+    broken = msgspec.structs.replace(BY_ID["POS-01"], id="TST-02", check=lambda _, __: 1 / 0)
+    judge = Judge()
+    profile = Profile([(broken, {}), (TELEPORT, defaults(TELEPORT))])
+    recent = Recent()
+    judged = [judge.judge(one, recent, profile) for one in (reading(0), reading(10, east_m=9000))]
+    assert ids_of(judged[1]) == ["KIN-01"]
+    assert judge.broken == {"TST-02": 2}
+    assert judge.first_errors == {"TST-02": "ZeroDivisionError: division by zero"}
+
+
+def test_nothing_a_device_can_send_breaks_a_rule() -> None:
+    nan, inf = float("nan"), float("inf")
+    strange = [
+        reading(0, latitude=nan, longitude=inf), reading(1, latitude=None), reading(2, time_s=None),
+        reading(3, speed_kmh=nan, altitude_m=inf, course_deg=-inf), reading(3, satellites=-1),
+        reading(4, attributes={"hdop": "much", "odometer_m": None, "rpm": [1], "fuel_pct": {}, "ignition": "yes"}),
+    ]  # fmt: skip
+    judge_all(strange, profile_of())
