@@ -26,11 +26,12 @@ from benchmarks.report import table
 from benchmarks.stages import DEVICES, fill_journal, run_load
 from signalkeep import telemetry
 from signalkeep.clock import SystemClock
-from signalkeep.config import DatabaseSettings, LogSettings, Settings
+from signalkeep.config import Settings
 from signalkeep.ingest.service import IngestService
 from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.ranges import LaneRange, encode_range
 from signalkeep.journal.record import Entry, FrameEntry
+from signalkeep.sections import DatabaseSettings, LogSettings
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.postgres import Connection, connect
 from signalkeep.store.schema import ensure_schema

@@ -28,12 +28,12 @@ from benchmarks.gateway_process import start_gateway
 from benchmarks.packets import Packet
 from benchmarks.usage import cpu_s_of
 from signalkeep.clock import SystemClock
-from signalkeep.config import DatabaseSettings
 from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.record import FrameEntry
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import DeviceSettings
 from signalkeep.protocols.teltonika import TELTONIKA
+from signalkeep.sections import DatabaseSettings
 from signalkeep.simulate.fleet import FIRST_NUMBER, device_numbers
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.postgres import connect

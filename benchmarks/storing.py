@@ -25,7 +25,7 @@ import psutil
 
 from benchmarks.report import table
 from benchmarks.stages import cpu_s_with_children
-from signalkeep.config import DatabaseSettings
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import sql
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.partitions import ensure_partitions

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from signalkeep.config import DatabaseSettings
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.postgres import EMBEDDED_NAME, Connection, connect
 from signalkeep.store.schema import ensure_schema

@@ -137,6 +137,13 @@ TAIL_POLL_S: Final = 0.3
 
 # Quality
 QUALITY_LIVE_S_MAX: Final = 300.0  # what arrives later than this after it happened alarms nobody
+RECENT_ROWS: Final = 12  # of a device, from which its memory is made anew
+EVENT_CODES_REREAD_S: Final = 60.0
+SWEEP_PAGE_ROWS: Final = 20_000  # of new signals, whose days are noted in one transaction
+SWEEP_DAY_ROWS_MAX: Final = 100_000  # of one device and day; what comes beyond is judged at ingest alone
+SWEEP_DAYS_AT_A_TIME: Final = 50
+SWEEP_SETTLE_S: Final = 120.0  # a day is judged when it has waited for so long, so that many signals are judged at once
+CLEAR_AFTER_SIGNALS: Final = 10  # in a row without a hit: what was wrong is over
 
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from signalkeep.config import LogSettings
+from signalkeep.sections import LogSettings
 
 _chosen = {"json": False}
 

@@ -134,7 +134,7 @@ class Site:
     def worker(self, make_source: Callable[[Settings], Source] | None = None, **changes: str) -> Running:
         settings, stop = self.settings(f"worker-{len(self.workers)}", **changes), asyncio.Event()
         source = make_source(settings) if make_source else Consumer(settings.broker)
-        worker = Worker(settings, source, make_books=books_for(settings), clock=SystemClock(), stop=stop)
+        worker = Worker(settings, source, make_books=books_for(settings, SystemClock()), clock=SystemClock(), stop=stop)
         self.workers.append(Running(worker, stop))
         return self.workers[-1]
 

@@ -12,9 +12,9 @@ from signalkeep.broker.consumer import Consumer
 from signalkeep.broker.link import Link
 from signalkeep.broker.service import RelayService
 from signalkeep.clock import SystemClock
-from signalkeep.config import BrokerSettings
 from signalkeep.errors import BrokerUnavailable
 from signalkeep.journal.files import LocalFileSystem
+from signalkeep.sections import BrokerSettings
 from tests.broker.support import settings_for
 from tests.broker.test_stream import Rig, rig
 from tests.servers import wait_until_async

@@ -17,7 +17,7 @@ from signalkeep import limits
 from signalkeep.broker import topology
 from signalkeep.broker.link import Link
 from signalkeep.broker.stream import Evidence
-from signalkeep.config import BrokerSettings
+from signalkeep.sections import BrokerSettings
 from signalkeep.store.postgres import Connection
 from tests.servers import wait_until_async
 

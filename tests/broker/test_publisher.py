@@ -14,8 +14,8 @@ from signalkeep import limits
 from signalkeep.broker.link import Link
 from signalkeep.broker.publisher import Publisher
 from signalkeep.broker.topology import LANES_ARGUMENTS
-from signalkeep.config import BrokerSettings
 from signalkeep.errors import BrokerUnavailable
+from signalkeep.sections import BrokerSettings
 
 Answer = Callable[[], Awaitable[None]]
 

@@ -17,8 +17,8 @@ from signalkeep.broker import management
 from signalkeep.broker.address import redact
 from signalkeep.broker.link import Link, explained, refuse_old
 from signalkeep.broker.topology import ASIDE, ASIDE_QUEUE, LANES, LANES_ARGUMENTS, queue_name
-from signalkeep.config import BrokerSettings
 from signalkeep.errors import BrokerUnavailable, SettingsError, SignalkeepError, UnsafeBroker
+from signalkeep.sections import BrokerSettings
 from tests.broker.support import Site
 from tests.rabbit import RabbitNode
 from tests.servers import wait_until_async

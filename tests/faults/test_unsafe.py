@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from signalkeep.config import DatabaseSettings
 from signalkeep.disks import Mount, danger_of
 from signalkeep.errors import UnsafeDatabase
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.postgres import connect
 from tests.servers import PostgresServer, run_sync
 

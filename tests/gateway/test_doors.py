@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import trustme
 
-from signalkeep.config import TlsSettings
 from signalkeep.errors import SettingsError
 from signalkeep.gateway import tls as gateway_tls
 from signalkeep.gateway.tcp import Port
 from signalkeep.gateway.tls import TlsSource
 from signalkeep.model import Reason
+from signalkeep.sections import TlsSettings
 from tests.gateway.devices import answer, cut, silent
 from tests.gateway.test_proxy_header import header, over_ipv4, over_ipv6
 from tests.gateway.test_tcp import Gateway

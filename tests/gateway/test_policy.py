@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from signalkeep.config import UnknownDevices
 from signalkeep.gateway.policy import FRAME_COST_MIN_BYTES, Caps, Policy
 from signalkeep.model import DeviceStatus, Reason
+from signalkeep.sections import UnknownDevices
 
 ROOMY = Caps(per_device=1 << 20, per_address=1 << 20, total=1 << 20)
 KNOWN = {"1": DeviceStatus.ACTIVE, "2": DeviceStatus.RETIRED}

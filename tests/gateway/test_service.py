@@ -16,7 +16,7 @@ import pytest
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
-from signalkeep.config import DatabaseSettings, Settings, load
+from signalkeep.config import Settings, load
 from signalkeep.errors import AlreadyRunning, SyncFailed
 from signalkeep.gateway.listen import probe_ports
 from signalkeep.gateway.service import GatewayService
@@ -27,6 +27,7 @@ from signalkeep.journal.retention import remove_journal
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import Reason
 from signalkeep.roles import prepare_directories
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import registry
 from signalkeep.store.postgres import Connection
 from tests.gateway.devices import answer, cut, silent

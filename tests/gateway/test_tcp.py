@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
-from signalkeep.config import GatewaySettings
 from signalkeep.gateway.intake import Intake, Shut
 from signalkeep.gateway.policy import Caps, Policy
 from signalkeep.gateway.shared import Shared
@@ -17,6 +16,7 @@ from signalkeep.gateway.tcp import Port, TcpConnection
 from signalkeep.journal.record import Entry, FrameEntry, SessionEntry
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import Reason
+from signalkeep.sections import GatewaySettings
 from tests.gateway.devices import cut, silent
 from tests.gateway.toy import TOY
 from tests.servers import wait_until_async

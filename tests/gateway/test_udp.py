@@ -14,7 +14,6 @@ import pytest
 
 from signalkeep import limits
 from signalkeep.clock import SystemClock
-from signalkeep.config import GatewaySettings
 from signalkeep.gateway.intake import Intake, Shut
 from signalkeep.gateway.listen import udp_sockets
 from signalkeep.gateway.policy import Caps, Policy
@@ -22,6 +21,7 @@ from signalkeep.gateway.shared import Shared
 from signalkeep.gateway.udp import UdpPort
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import DeviceStatus, Reason
+from signalkeep.sections import GatewaySettings
 from tests.gateway.test_tcp import ROOMY, HandJournal
 from tests.gateway.toy import TOY
 from tests.servers import wait_until_async

@@ -64,7 +64,7 @@ class Bench:
         self.mailbox = Mailbox()
         self._stop = asyncio.Event()
         self.worker = Worker(
-            settings, self.mailbox, make_books=books_for(settings), clock=SystemClock(), stop=self._stop
+            settings, self.mailbox, make_books=books_for(settings, SystemClock()), clock=SystemClock(), stop=self._stop
         )
         self.task = asyncio.create_task(self.worker.run())
 
@@ -258,7 +258,9 @@ async def test_a_frame_that_ends_its_reader_is_quarantined_unread(
         mailbox = Mailbox()
         mailbox.waiting.append(msgspec.structs.replace(message, times=deaths))
         stop = asyncio.Event()
-        worker = Worker(settings, mailbox, make_books=books_for(settings), clock=SystemClock(), stop=stop)
+        worker = Worker(
+            settings, mailbox, make_books=books_for(settings, SystemClock()), clock=SystemClock(), stop=stop
+        )
         task = asyncio.get_running_loop().create_task(_process(worker))
         await wait_until_async(lambda: task.done() or mailbox.acknowledged, 20)  # noqa: B023 - awaited here
         stop.set()

@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.access import BEGIN, LOGIN, READER, password_file, scram_verifier
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.postgres import connect

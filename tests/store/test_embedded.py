@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import AlreadyRunning, CallerError, DatabaseUnavailable, EnvironmentFault
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import binaries
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.leftovers import server_processes
@@ -34,7 +34,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="ONLY ROOT DROPS TO AN
 SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from signalkeep.config import DatabaseSettings
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.embedded import EmbeddedPostgres
 
 async def main():

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signalkeep import limits
-from signalkeep.config import PASSWORD_MASK, DatabaseSettings, Settings
+from signalkeep.config import PASSWORD_MASK, Settings
 from signalkeep.errors import CallerError, DatabaseUnavailable, EnvironmentFault, UnsafeDatabase
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import postgres
 from signalkeep.store.postgres import Connection, Fault, classify, connect, embedded_dsn, redact, sqlstate
 from tests.servers import (

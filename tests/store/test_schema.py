@@ -122,7 +122,7 @@ def test_an_up_to_date_schema_needs_no_sqlalchemy(dsn: str) -> None:
     """A role's start pays for SQLAlchemy and Alembic only when there is something to migrate."""
     program = (
         "import asyncio, sys\n"
-        "from signalkeep.config import DatabaseSettings\n"
+        "from signalkeep.sections import DatabaseSettings\n"
         "from signalkeep.store.schema import ensure_schema\n"
         "assert asyncio.run(ensure_schema(sys.argv[1], DatabaseSettings())) is False\n"
         "assert not {'sqlalchemy', 'alembic'} & sys.modules.keys()\n"

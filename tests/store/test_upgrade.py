@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import binaries
 from signalkeep.store.upgrade import upgrade
 from tests.core import Core

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from signalkeep.backup.dump import load
-from signalkeep.config import DatabaseSettings
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import binaries
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.schema import HEAD

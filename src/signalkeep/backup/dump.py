@@ -20,8 +20,8 @@ from typing import Final
 
 from signalkeep import limits
 from signalkeep.backup.programs import connection_of, run
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.postgres import Connection, connect, redact
 from signalkeep.store.readers import grant_reader
 

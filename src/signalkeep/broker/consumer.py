@@ -20,10 +20,10 @@ from signalkeep.broker.address import redact
 from signalkeep.broker.link import Link, explained
 from signalkeep.broker.tasks import end
 from signalkeep.broker.topology import queue_name
-from signalkeep.config import BrokerSettings
 from signalkeep.drivers.source import Delivery
 from signalkeep.errors import BrokerUnavailable, SignalkeepError
 from signalkeep.retry import Backoff
+from signalkeep.sections import BrokerSettings
 from signalkeep.telemetry import get_logger
 
 log = get_logger()

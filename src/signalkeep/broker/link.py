@@ -20,8 +20,8 @@ from signalkeep import __version__, limits
 from signalkeep.broker import management
 from signalkeep.broker.address import redact
 from signalkeep.broker.topology import declare_exchanges, declare_lanes, declare_queue, queue_name
-from signalkeep.config import BrokerSettings
 from signalkeep.errors import BrokerUnavailable, SettingsError, SignalkeepError, UnsafeBroker
+from signalkeep.sections import BrokerSettings
 from signalkeep.telemetry import get_logger
 
 OLDEST = (3, 10)

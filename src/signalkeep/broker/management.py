@@ -19,8 +19,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from signalkeep import limits
 from signalkeep.broker.topology import ASIDE_QUEUE, TRIMMING, queue_name
-from signalkeep.config import BrokerSettings
 from signalkeep.errors import UnsafeBroker
+from signalkeep.sections import BrokerSettings
 from signalkeep.telemetry import get_logger
 
 PLAIN_PORT, TLS_PORT = 15672, 15671

@@ -23,9 +23,9 @@ from signalkeep import limits
 from signalkeep.broker.address import redact
 from signalkeep.broker.link import Link, explained
 from signalkeep.broker.topology import LANES, queue_name
-from signalkeep.config import BrokerSettings
 from signalkeep.errors import BrokerUnavailable, SignalkeepError
 from signalkeep.retry import Backoff
+from signalkeep.sections import BrokerSettings
 from signalkeep.telemetry import get_logger
 
 log = get_logger()

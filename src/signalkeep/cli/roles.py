@@ -107,7 +107,9 @@ def ingest(
         service: IngestService | Worker
         if settings.broker.enabled:
             source = Consumer(settings.broker)
-            service = Worker(settings, source, make_books=books_for(settings), clock=SystemClock(), stop=stop)
+            service = Worker(
+                settings, source, make_books=books_for(settings, SystemClock()), clock=SystemClock(), stop=stop
+            )
         else:
             service = IngestService(settings, fs=LocalFileSystem(), clock=SystemClock(), stop=stop)
         async with living(settings, "ingest", instance, service.report) as file:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from signalkeep.config import UnknownDevices
 from signalkeep.model import DeviceStatus, Reason
+from signalkeep.sections import UnknownDevices
 
 FRAME_COST_MIN_BYTES = 512  # tiny frames cost a row each, too
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from signalkeep.clock import Clock
-from signalkeep.config import GatewaySettings
 from signalkeep.gateway.intake import Intake
 from signalkeep.gateway.policy import Policy
 from signalkeep.gateway.stats import GatewayStats
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.model import Reason
+from signalkeep.sections import GatewaySettings
 
 if TYPE_CHECKING:
     from signalkeep.gateway.tcp import TcpConnection

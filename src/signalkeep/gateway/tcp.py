@@ -21,13 +21,13 @@ from typing import cast
 import msgspec
 
 from signalkeep import limits
-from signalkeep.config import Network
 from signalkeep.gateway import proxy_header
 from signalkeep.gateway.session import NOBODY, DeviceSession, Held, Taken
 from signalkeep.gateway.shared import Shared
 from signalkeep.gateway.tls import TlsChannel, TlsFailed, TlsSource
 from signalkeep.model import Reason
 from signalkeep.protocols.contract import TrackerProtocol
+from signalkeep.sections import Network
 from signalkeep.telemetry import get_logger
 
 log = get_logger()

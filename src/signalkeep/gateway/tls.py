@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from signalkeep.config import TlsSettings
 from signalkeep.errors import SettingsError
+from signalkeep.sections import TlsSettings
 from signalkeep.telemetry import get_logger
 
 READ_BYTES: Final = 64 * 1024

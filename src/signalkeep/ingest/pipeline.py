@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from signalkeep import limits
+from signalkeep.ingest.judging import Judging
 from signalkeep.ingest.sessions import refusals_in, sessions_in
 from signalkeep.ingest.triage import reject, triage
 from signalkeep.journal.lanes import Fit, fit, lane_of_entry
@@ -106,12 +107,14 @@ class Pipeline:
         *,
         protocols: Mapping[str, TrackerProtocol],
         rules: Rules,
+        judging: Judging | None = None,
     ) -> None:
         self._connection = connection
         self.in_use = asyncio.Lock()  # the connection; one for all pipelines that share one
         self._journal_id = journal_id
         self._protocols = protocols
         self._rules = rules
+        self._judging = judging
         self._devices: dict[str, Device] = {}
         self._mentioned: set[str] = set()
         self._months: set[tuple[int, int]] = set()
@@ -122,6 +125,7 @@ class Pipeline:
         """What is prepared next begins here; what was prepared before and is not written counts for nothing."""
         self.cursors = cursors
         self._prepared_to = list(cursors)
+        self._forget_judged()
 
     async def ingest(self, items: Sequence[Chunk | Lost]) -> Written:
         """Prepare and write, one after the other."""
@@ -269,7 +273,8 @@ class Pipeline:
         return await write(self._connection, batch)
 
     async def _prepare_again(self, ranges: list[_Range]) -> IngestBatch:
-        """While we have the connection."""
+        """While we have the connection. What was judged before was not written."""
+        self._forget_judged()
         await self._know_devices(_numbers(ranges))
         batch = await self._batch(ranges, self._devices)
         await self._know_months(batch)
@@ -288,7 +293,10 @@ class Pipeline:
                 if isinstance(entry, FrameEntry):
                     protocol = self.read_as.get(seq) or self._protocols.get(entry.protocol)
                     device = devices[entry.device_number]
-                    rows.append(triage(seq, entry, device, protocol, retention_days=self._rules.retention_days))
+                    frame = triage(seq, entry, device, protocol, retention_days=self._rules.retention_days)
+                    if self._judging is not None:
+                        self._judging.judge(frame)
+                    rows.append(frame)
                 else:
                     others.append(entry)
             frames, rest = len(rows) - rows_before, len(others) - others_before
@@ -298,21 +306,31 @@ class Pipeline:
     async def _devices_of(self, ranges: list[_Range]) -> Mapping[str, Device]:
         """The registry's entries for the devices of ranges. The connection is only waited for if one is missing."""
         numbers = _numbers(ranges)
-        if not self._devices.keys() >= numbers:
+        if not self._knows(numbers):
             async with self.in_use:
                 await self._know_devices(numbers)
         return {number: self._devices[number] for number in numbers}
 
+    def _knows(self, numbers: set[str]) -> bool:
+        if not self._devices.keys() >= numbers:
+            return False
+        return self._judging is None or self._judging.knows([self._devices[number] for number in numbers])
+
     async def _know_devices(self, numbers: set[str]) -> None:
         missing = numbers - self._devices.keys()
-        if not missing:
-            return
-        if len(self._devices) > limits.DEVICE_CACHE_MAX:
-            self._devices.clear()
-            missing = numbers
-        self._devices.update(
-            await registry.resolve(self._connection, missing, register_unknown=self._rules.register_unknown)
-        )
+        if missing:
+            if len(self._devices) > limits.DEVICE_CACHE_MAX:
+                self._devices.clear()
+                missing = numbers
+            self._devices.update(
+                await registry.resolve(self._connection, missing, register_unknown=self._rules.register_unknown)
+            )
+        if self._judging is not None:
+            await self._judging.look_up(self._connection, [self._devices[number] for number in numbers])
+
+    def _forget_judged(self) -> None:
+        if self._judging is not None:
+            self._judging.forget()
 
     def _forget_devices(self, batch: IngestBatch) -> None:
         for rows in batch.frames:

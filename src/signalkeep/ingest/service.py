@@ -12,11 +12,13 @@ from signalkeep.drivers.driver import Driver
 from signalkeep.drivers.service import DriverService
 from signalkeep.ingest.batches import Books
 from signalkeep.ingest.driver import JournalDriver
+from signalkeep.ingest.judging import Judging
 from signalkeep.ingest.pipeline import Pipeline, Rules
 from signalkeep.ingest.report import CountedPipeline, IngestStats, counted_tries
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import JournalReader
 from signalkeep.protocols.registry import PROTOCOLS
+from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
 from signalkeep.vitals import Report
 
@@ -29,6 +31,7 @@ class IngestService(DriverService):
     def __init__(self, settings: Settings, *, fs: FileSystem, clock: Clock, stop: asyncio.Event) -> None:
         super().__init__(settings, fs=fs, clock=clock, stop=stop)
         self.stats = IngestStats()
+        self._judging = judging_of(settings, clock)
 
     def report(self) -> Report:
         """For metrics and health."""
@@ -46,24 +49,37 @@ class IngestService(DriverService):
         )
 
     def _pipeline(self, connection: Connection, journal_id: int, cursors: list[int]) -> Pipeline:
-        return _pipeline(self._settings, self.stats, connection, journal_id, cursors)
+        return _pipeline(self._settings, self.stats, self._judging, connection, journal_id, cursors)
 
 
-def books_for(settings: Settings) -> Callable[[Connection, IngestStats], Books]:
+def books_for(settings: Settings, clock: Clock) -> Callable[[Connection, IngestStats], Books]:
     """For a worker: the pipelines of one connection."""
+    judging = judging_of(settings, clock)
 
     def make(connection: Connection, stats: IngestStats) -> Books:
-        return Books(connection, partial(_pipeline, settings, stats))
+        return Books(connection, partial(_pipeline, settings, stats, judging))
 
     return make
 
 
 def _pipeline(
-    settings: Settings, stats: IngestStats, connection: Connection, journal_id: int, cursors: list[int]
+    settings: Settings,
+    stats: IngestStats,
+    judging: Judging | None,
+    connection: Connection,
+    journal_id: int,
+    cursors: list[int],
 ) -> Pipeline:
-    pipeline = CountedPipeline(connection, journal_id, cursors, protocols=PROTOCOLS, rules=rules_of(settings))
+    pipeline = CountedPipeline(
+        connection, journal_id, cursors, protocols=PROTOCOLS, rules=rules_of(settings), judging=judging
+    )
     pipeline.stats = stats
     return pipeline
+
+
+def judging_of(settings: Settings, clock: Clock) -> Judging | None:
+    """What marks signals; None if that is off. Raises SettingsError for rules that cannot be used."""
+    return Judging(rulebook_of(settings.quality), clock) if settings.quality.enabled else None
 
 
 def rules_of(settings: Settings) -> Rules:

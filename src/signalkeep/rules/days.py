@@ -92,4 +92,4 @@ def _place(one: Applied, hit: DayHit, day: DeviceDay, judged: list[Judged], unpl
     for place, at_s in zip(hit.places, times, strict=True):
         before = judged[place]
         hits = (*before.hits, Hit(one.rule, times[0], at_s, hit.detail, False))
-        judged[place] = Judged(before.flags | marks_of(one.rule), hits)
+        judged[place] = Judged(before.flags | marks_of(one.rule), hits, before.asked)

@@ -22,7 +22,7 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.model import Flag
-from signalkeep.rules.contract import Limits, Rule, Scope
+from signalkeep.rules.contract import Dimension, Limits, Rule, Scope
 from signalkeep.rules.reading import Point, Reading, Recent, Run
 
 REANCHOR_POINTS: Final = 3  # in a row that agree with each other
@@ -36,6 +36,7 @@ class Applied(NamedTuple):
     check: Any
     limits: Limits
     lasting: bool  # it is a condition with a duration
+    asks: int  # bit of its dimension, see `asked_bit`
 
 
 class Hit(msgspec.Struct, frozen=True, gc=False):
@@ -49,13 +50,16 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Judged(NamedTuple):
-    """Bits for `signal.flags`, and the hits behind them."""
+    """Bits for `signal.flags`, the hits behind them, and in which dimensions a rule could say anything."""
 
     flags: int
     hits: tuple[Hit, ...]
+    asked: int
 
 
-SOUND: Final = Judged(0, ())
+def asked_bit(dimension: Dimension) -> int:
+    """The bit of `Judged.asked`."""
+    return 1 << list(Dimension).index(dimension)
 
 
 class Profile:
@@ -65,7 +69,7 @@ class Profile:
 
     def __init__(self, rules: Iterable[tuple[Rule, Limits]]) -> None:
         applied = [
-            Applied(place, rule, rule.check, values, rule.in_a_row > 1 or rule.for_s > 0)
+            Applied(place, rule, rule.check, values, rule.in_a_row > 1 or rule.for_s > 0, asked_bit(rule.dimension))
             for place, (rule, values) in enumerate(rules)
         ]
         self.alone = tuple(one for one in applied if one.rule.scope is Scope.SIGNAL)
@@ -101,54 +105,60 @@ class Judge:
             latitude is not None and longitude is not None and -90 <= latitude <= 90 and -180 <= longitude <= 180
         )
         found: list[tuple[Applied, str, float]] = []
+        asked = 0
         for one in profile.alone:
             try:
                 answer = one.check(reading, one.limits)
             except Exception as error:
                 self.note_broken(one.rule, error)
                 continue
+            if answer is None:
+                continue
+            asked |= one.asks
             if answer:
                 found.append((one, answer, 0.0))
         doubted = any(one.rule.spoils_position for one, _, _ in found) if found else False
         time_s, newest_s = reading.time_s, recent.newest_s
         if time_s is None or time_s > reading.received_s + limits.POSITION_FUTURE_S_MAX:
-            return _judged(found, reading) if found else SOUND
+            return _judged(found, reading, asked)
         if newest_s is not None and time_s < newest_s:
             if not reading.behind_s:
                 reading.behind_s = newest_s - time_s
-            return _judged(found, reading) if found else SOUND
+            return _judged(found, reading, asked)
         recent.same_time = time_s == newest_s
         _step(reading, recent, doubted=doubted)
-        if self._ask_recent(reading, recent, profile, found):
-            found = _reanchored(found, reading, recent, profile) if not doubted else found
+        asked |= self._ask_recent(reading, recent, profile, found)
+        if not doubted and any(one.rule.spoils_position for one, _, _ in found):
+            found = _reanchored(found, reading, recent, profile)
             doubted = any(one.rule.spoils_position for one, _, _ in found)
         if not recent.same_time:
             _remember(reading, recent, profile, doubted=doubted)
-        return _judged(found, reading) if found else SOUND
+        return _judged(found, reading, asked)
 
     def _ask_recent(
         self, reading: Reading, recent: Recent, profile: Profile, found: list[tuple[Applied, str, float]]
-    ) -> bool:
-        """Ask the rules that look back; whether one of them doubts the position."""
-        doubted = False
+    ) -> int:
+        """Ask the rules that look back; in which dimensions they could say anything."""
+        asked = 0
         for one in profile.recent:
             try:
                 answer = one.check(reading, recent, one.limits)
             except Exception as error:
                 self.note_broken(one.rule, error)
                 continue
+            if answer is None:
+                continue
+            asked |= one.asks
+            since_s = 0.0
             if one.lasting:
-                if answer is None or recent.same_time or (answer is False and recent.runs is None):
+                if recent.same_time or (answer is False and recent.runs is None):
                     continue
                 answer, since_s = _run(one, answer, reading, recent)
-            else:
-                since_s = 0.0
             if answer:
                 found.append((one, answer, since_s))
                 if one.rule.spoils_position:
-                    doubted = True
                     recent.step_s = recent.step_m = recent.implied_kmh = None
-        return doubted
+        return asked
 
     def note_broken(self, rule: Rule, error: Exception) -> None:
         """The check itself broke."""
@@ -189,7 +199,7 @@ def _reanchored(
     found: list[tuple[Applied, str, float]], reading: Reading, recent: Recent, profile: Profile
 ) -> list[tuple[Applied, str, float]]:
     """A device that really is elsewhere (a ferry, a tow) is believed after a few points that agree."""
-    if any(one.rule.spoils_position and not one.rule.reanchors for one, _, _ in found):
+    if recent.same_time or any(one.rule.spoils_position and not one.rule.reanchors for one, _, _ in found):
         return found
     assert reading.time_s is not None
     before = recent.candidate
@@ -222,7 +232,9 @@ def _point(reading: Reading) -> Point:
     return Point(reading.time_s, reading.latitude, reading.longitude, reading.speed_kmh)
 
 
-def _judged(found: list[tuple[Applied, str, float]], reading: Reading) -> Judged:
+def _judged(found: list[tuple[Applied, str, float]], reading: Reading, asked: int) -> Judged:
+    if not found:
+        return Judged(0, (), asked)
     at_s = reading.received_s if reading.time_s is None else reading.time_s
     delay_s = reading.received_s - at_s
     live = not reading.behind_s and -limits.POSITION_FUTURE_S_MAX <= delay_s <= limits.QUALITY_LIVE_S_MAX
@@ -231,4 +243,4 @@ def _judged(found: list[tuple[Applied, str, float]], reading: Reading) -> Judged
     for one, detail, since_s in found:
         flags |= marks_of(one.rule)
         hits.append(Hit(one.rule, since_s or at_s, at_s, detail, live))
-    return Judged(int(flags), tuple(hits))
+    return Judged(int(flags), tuple(hits), asked)

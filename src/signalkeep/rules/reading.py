@@ -36,11 +36,11 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     on_globe: bool = False  # there is a position, and it is one; filled in by the judge
 
     @classmethod
-    def of(cls, signal: Signal, device_time: datetime | None, received_at: datetime, protocol: str) -> Reading:
+    def of(cls, signal: Signal, device_time: datetime | None, received_s: float, protocol: str) -> Reading:
         """From a decoded record; `device_time` as it is stored."""
         return cls(
             time_s=None if device_time is None else device_time.timestamp(),
-            received_s=received_at.timestamp(),
+            received_s=received_s,
             wire_s=None if signal.wire_time is None else signal.wire_time.timestamp(),
             fix_valid=signal.fix_valid,
             latitude=signal.latitude,

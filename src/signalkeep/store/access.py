@@ -24,8 +24,8 @@ from typing import Final
 import msgspec
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.binaries import Account
 from signalkeep.store.durable import sync_path, write_whole
 from signalkeep.store.postgres import EMBEDDED_NAME, SOCKET_FILE, connect

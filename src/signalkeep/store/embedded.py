@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings, default_data_directory
+from signalkeep.config import default_data_directory
 from signalkeep.errors import AlreadyRunning, DatabaseUnavailable, EnvironmentFault
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import access, binaries, leftovers, swap
 from signalkeep.store.binaries import Account
 from signalkeep.store.cluster import SAID_LINES, make_cluster

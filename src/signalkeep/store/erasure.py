@@ -4,7 +4,8 @@
     2  floor    `device.erased_to` is raised under the device's lock, with a new revision: ingest that is under way
                 decodes again, and from now on only counts what lies at or below the floor
     3  rows     signals, quarantine rows and kept frames go in transactions of bounded size, each with its ledger entry
-    4  state    the latest position becomes that of what is left; `erased_at` says that it is done
+    4  state    the latest position becomes that of what is left, what rules said of those days goes;
+                `erased_at` says that it is done
 
 Whatever interrupts it, it can be taken up again: `restore_floors` raises floors that the file has and the database
 does not (it was restored from a backup), `finish_erasures` deletes what lies below floors where that is not done.
@@ -93,6 +94,18 @@ FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
 WHERE l.device_id = $1 AND l.journal_id = b.journal_id
 """
 
+# Deletes what rules said of the days that lie wholly or in part below the floor, with their samples of positions.
+DELETE_QUALITY: Final = (
+    "DELETE FROM finding WHERE device_id = $1 AND day <= $2::date",
+    "DELETE FROM quality_score WHERE device_id = $1 AND day <= $2::date",
+    "DELETE FROM quality_todo WHERE device_id = $1 AND day < $2::date",
+    "DELETE FROM quality_mark WHERE device_id = $1 AND begins_at <= $2",
+)
+JUDGE_AGAIN: Final = """
+INSERT INTO quality_todo AS t (device_id, day) VALUES ($1, $2::date)
+ON CONFLICT (device_id, day) DO UPDATE SET marker = t.marker + 1
+"""
+
 # Makes the latest position that of the rows that are left.
 FIND_POSITION: Final = """
 UPDATE device_state s SET
@@ -101,7 +114,7 @@ UPDATE device_state s SET
 FROM (SELECT) AS always LEFT JOIN LATERAL (
     SELECT device_time, latitude, longitude, altitude_m, speed_kmh, course_deg FROM signal
     WHERE device_id = $1 AND device_time <= received_at + $2 AND fix_valid AND latitude IS NOT NULL
-      AND longitude IS NOT NULL
+      AND longitude IS NOT NULL AND flags & 4 = 0
     ORDER BY wire_time DESC LIMIT 1) p ON true
 WHERE s.device_id = $1
 """
@@ -266,6 +279,9 @@ async def _delete(
     async with connection.transaction():
         await connection.execute(sql.LOCK_DEVICES, [device_id])
         await connection.execute(FIND_POSITION, device_id, timedelta(seconds=limits.POSITION_FUTURE_S_MAX))
+        for statement in DELETE_QUALITY:
+            await connection.execute(statement, device_id, floor)
+        await connection.execute(JUDGE_AGAIN, device_id, floor)
         await connection.execute(SAY_DONE, device_id, floor)
         counts = {"signals": erased.signals, "quarantined": erased.quarantined, "frames": erased.frames}
         await log_action(connection, actor, "device.erased", erased.device_number, {"erased_to": floor, **counts})

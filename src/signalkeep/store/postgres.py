@@ -25,8 +25,9 @@ import asyncpg
 import msgspec
 
 from signalkeep import limits
-from signalkeep.config import PASSWORD_MASK, DatabaseSettings, Settings
+from signalkeep.config import PASSWORD_MASK, Settings
 from signalkeep.errors import CallerError, DatabaseUnavailable, EnvironmentFault, UnsafeDatabase
+from signalkeep.sections import DatabaseSettings
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = asyncpg.Record

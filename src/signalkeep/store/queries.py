@@ -64,18 +64,30 @@ _BEHIND_PLACE: Final = """
     AND ($7::text IS NULL OR device_id = (SELECT id FROM device WHERE device_number = $7))
     ORDER BY xid, journal_id, seq, record_no LIMIT $8
 """
-COMMITTED_BETWEEN: Final = f"""
+_NEW_ROWS: Final = f"""
 WITH late AS (
     SELECT * FROM signal
     WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) AND {_BEHIND_PLACE}
 ), new AS (
     SELECT * FROM signal WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND {_BEHIND_PLACE}
 )
+"""  # noqa: S608 - constant conditions
+COMMITTED_BETWEEN: Final = f"""
+{_NEW_ROWS}
 SELECT {_SIGNAL}
 FROM (SELECT * FROM late UNION ALL SELECT * FROM new) s
 JOIN device d ON d.id = s.device_id JOIN journal j ON j.id = s.journal_id
 ORDER BY s.xid, s.journal_id, s.seq, s.record_no LIMIT $8
 """  # noqa: S608 - constant columns and conditions
+
+# The same rows, as devices and the days (UTC) that they speak of.
+DAYS_BETWEEN: Final = f"""
+{_NEW_ROWS}
+SELECT s.device_id, coalesce(s.device_time, s.received_at) AS at, s.xid, s.journal_id, s.seq, s.record_no
+FROM (SELECT * FROM late UNION ALL SELECT * FROM new) s
+ORDER BY s.xid, s.journal_id, s.seq, s.record_no LIMIT $8
+"""  # noqa: S608 - constant columns and conditions
+EVERYTHING: Final = "3:3:"  # a snapshot that shows nothing: whoever goes on from it is given all there is
 
 # Sums over all devices.
 SUMS: Final = """
@@ -142,8 +154,16 @@ class SignalTail:
 
     _BEGINNING: Final = (0, 0, 0, -1)
 
-    def __init__(self, device_number: str | None = None) -> None:
+    def __init__(
+        self,
+        device_number: str | None = None,
+        *,
+        statement: str = COMMITTED_BETWEEN,
+        page_rows: int = limits.TAIL_PAGE_ROWS,
+    ) -> None:
         self._device_number = device_number
+        self._statement = statement
+        self._page_rows = page_rows
         self._since: str | None = None  # everything that this snapshot shows has been given
         self._until: str | None = None  # what this one shows beyond it is being given
         self._place: tuple[int, int, int, int] = self._BEGINNING  # up to here
@@ -164,7 +184,7 @@ class SignalTail:
         self._since, self._until, self._place = position.since, position.until, position.place
 
     async def next_page(self, connection: Connection) -> list[Row]:
-        """The next rows, at most TAIL_PAGE_ROWS; fewer: that was all for now."""
+        """The next rows, at most a page; fewer: that was all for now."""
         assert self._since is not None, "start it first"
         if self._until is None:
             self._until = await connection.fetchval(SNAPSHOT)
@@ -172,9 +192,9 @@ class SignalTail:
                 self._until = None
                 return []
         rows = await connection.fetch(
-            COMMITTED_BETWEEN, self._since, self._until, *self._place, self._device_number, limits.TAIL_PAGE_ROWS
+            self._statement, self._since, self._until, *self._place, self._device_number, self._page_rows
         )
-        if len(rows) < limits.TAIL_PAGE_ROWS:
+        if len(rows) < self._page_rows:
             self._since, self._until, self._place = self._until, None, self._BEGINNING
         else:
             last = rows[-1]

@@ -8,6 +8,7 @@ import msgspec
 
 from signalkeep.journal.record import FrameEntry
 from signalkeep.model import DeviceSettings, DeviceStatus, Reason, Signal
+from signalkeep.rules.judge import Hit
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class SignalRow(msgspec.Struct, gc=False):
     signal: Signal
     attributes: bytes  # those of the signal as JSON, ready to be stored
     raw_record: bytes  # kept in case that the database rejects the row
+    hits: tuple[Hit, ...] = ()  # what rules found in it; their bits are in `flags`
 
 
 class QuarantineRow(msgspec.Struct):

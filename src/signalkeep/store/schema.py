@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError, DatabaseUnavailable, SignalkeepError
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.postgres import Connection, connect, redact, sqlstate
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004")  # every revision, oldest first
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")  # every revision, oldest first
 HEAD: Final = REVISIONS[-1]
 _APPLICATION: Final = "signalkeep schema"
 _LOCK: Final = 0x73_6B_73_63  # advisory lock: one starter migrates at a time

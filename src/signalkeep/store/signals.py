@@ -16,12 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias
 
+from signalkeep.rules.contract import FIRST_BIT
 from signalkeep.store import sql
 from signalkeep.store.postgres import Connection, JsonText, is_duplicate_key
 from signalkeep.store.rows import FrameRows, SignalRow
 
 Provenance: TypeAlias = tuple[int, int]
 """(device_id, journal_id)"""
+
+FIRST_RULE_FLAG: Final = 1 << FIRST_BIT
 
 COLUMNS: Final = (
     "device_id", "wire_time", "digest", "device_time", "received_at", "fix_valid", "latitude", "longitude",
@@ -55,13 +58,14 @@ class SignalValues(NamedTuple):
 
 
 class Stored:
-    """What one provenance has gained: rows, and the exclusive or of their digests."""
+    """What one provenance has gained: rows, the exclusive or of their digests, and the digests that rules marked."""
 
-    __slots__ = ("key_xor", "rows")
+    __slots__ = ("key_xor", "marked", "rows")
 
     def __init__(self) -> None:
         self.rows = 0
         self.key_xor = 0
+        self.marked: set[int] = set()
 
 
 def values_of(rows: FrameRows, row: SignalRow, journal_id: int, seq: int, record_no: int) -> SignalValues:
@@ -109,11 +113,14 @@ async def store(
                 gained = stored[row.device_id, row.journal_id]
                 gained.rows += 1
                 gained.key_xor ^= row.digest
+                if row.flags >= FIRST_RULE_FLAG:
+                    gained.marked.add(row.digest)
     if others:
         for found in await connection.fetch(sql.INSERT_SIGNALS, *zip(*others, strict=True)):
             gained = stored[found["device_id"], found["journal_id"]]
             gained.rows += found["stored"]
             gained.key_xor ^= found["key_xor"]
+            gained.marked.update(found["marked"] or ())
     return stored
 
 

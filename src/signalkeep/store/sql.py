@@ -47,7 +47,7 @@ WHERE EXISTS (SELECT FROM signal s WHERE (s.device_id, s.wire_time, s.digest) = 
        SELECT FROM quarantine q WHERE (q.device_id, q.wire_time, q.digest) = (k.device_id, k.wire_time, k.digest))
 """
 
-# Stores what is new and says, for each device, how many rows and the exclusive or of their digests.
+# Stores what is new and says, for each device, how many rows, the exclusive or of their digests, and the marked ones.
 INSERT_SIGNALS: Final = """
 WITH stored AS (
     INSERT INTO signal (
@@ -58,14 +58,16 @@ WITH stored AS (
         course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no
     FROM unnest(
         $1::int[], $2::timestamptz[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::boolean[], $7::float8[],
-        $8::float8[], $9::real[], $10::real[], $11::real[], $12::smallint[], $13::text[], $14::jsonb[], $15::int[],
+        $8::float8[], $9::real[], $10::real[], $11::real[], $12::smallint[], $13::text[], $14::jsonb[], $15::bigint[],
         $16::text[], $17::int[], $18::bigint[], $19::smallint[])
         AS r (device_id, wire_time, digest, device_time, received_at, fix_valid, latitude, longitude, altitude_m,
               speed_kmh, course_deg, satellites, event_code, attributes, flags, protocol, journal_id, seq, record_no)
     ON CONFLICT DO NOTHING
-    RETURNING device_id, journal_id, digest
+    RETURNING device_id, journal_id, digest, flags
 )
-SELECT device_id, journal_id, count(*) AS stored, bit_xor(digest) AS key_xor FROM stored GROUP BY device_id, journal_id
+SELECT device_id, journal_id, count(*) AS stored, bit_xor(digest) AS key_xor,
+       array_agg(digest) FILTER (WHERE flags > 255) AS marked
+FROM stored GROUP BY device_id, journal_id
 """
 
 # Keeps the whole frame of records that go to quarantine.
@@ -161,7 +163,8 @@ ON CONFLICT (journal_id, reason) DO UPDATE SET count = r.count + EXCLUDED.count,
 # Notes a finding; the same one again only counts.
 ADD_FINDING: Final = """
 INSERT INTO finding AS f (kind, subject, detail) VALUES ($1, $2, $3)
-ON CONFLICT (kind, subject) DO UPDATE SET detail = EXCLUDED.detail, count = f.count + 1, last_at = now()
+ON CONFLICT (kind, subject) WHERE device_id IS NULL
+DO UPDATE SET detail = EXCLUDED.detail, count = f.count + 1, last_at = now()
 """
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from signalkeep import limits
+from signalkeep.model import Flag
 from signalkeep.store import sql
 from signalkeep.store.postgres import Connection
 from signalkeep.store.rows import FrameRows, Sessions, SignalRow
@@ -75,12 +76,15 @@ async def update_device_state(connection: Connection, frames: Iterable[FrameRows
 
 
 async def move_positions(connection: Connection, candidates: Iterable[tuple[FrameRows, SignalRow]]) -> None:
-    """Let each device's newest good position win: only with a fix, never later than received_at + 60 s."""
+    """Let each device's newest good position win: only with a fix that no rule doubts, never later than
+    received_at + 60 s."""
     best: dict[int, tuple[object, ...]] = {}
     newest: dict[int, datetime] = {}
     for rows, row in candidates:
         signal, when, device_id = row.signal, row.device_time, rows.device.id
         if not signal.fix_valid or signal.latitude is None or signal.longitude is None or when is None:
+            continue
+        if row.flags & Flag.DOUBTFUL_POSITION:
             continue
         if when > rows.received_at + POSITION_FUTURE_MAX or (device_id in newest and when <= newest[device_id]):
             continue

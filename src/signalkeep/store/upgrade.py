@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store import binaries, swap
 from signalkeep.store.binaries import Account
 from signalkeep.store.cluster import SAID_LINES, make_cluster

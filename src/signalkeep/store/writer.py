@@ -6,7 +6,8 @@
     4  quarantine      a record that waits there and may now be a signal is released, not stored beside it
     5  signal          store what is new; duplicates fall away on the record key
     6  quarantine      insert what is in neither table
-    7  ledger, device_state (counters, position, connections), refusal, finding
+    7  finding         what rules found in what was stored
+    8  ledger, device_state (counters, position, connections), refusal
 
 The lock of step 2 makes "in neither table" safe: two transactions cannot both pass the test for the same device. It
 never retries, sleeps or swallows an error: the caller decides (`ingest.pipeline`).
@@ -25,6 +26,7 @@ from signalkeep.store import signals, sql
 from signalkeep.store.postgres import Connection
 from signalkeep.store.release import ReleaseItem, release_rows
 from signalkeep.store.rows import FrameRows, IngestBatch, LostRange, QuarantineRow, SignalRow, Written
+from signalkeep.store.rules import add_findings
 from signalkeep.store.state import Counts, add_to_ledger, note_sessions, update_device_state
 
 Key: TypeAlias = tuple[int, datetime, int]
@@ -194,10 +196,17 @@ async def _store_signals(
     values = [
         signals.values_of(item.rows, item.row, journal_id, item.rows.seq, item.row.record_no) for item in candidates
     ]
+    marked: dict[int, set[int]] = {}
     for (device_id, _), gained in (await signals.store(connection, values, marks)).items():
         count = counts[device_id]
         count.stored += gained.rows
         count.key_xor ^= gained.key_xor
+        marked[device_id] = gained.marked
+    hit = [(one.rows, one.row) for one in candidates if one.row.hits]
+    # Only what was stored counts: a re-sent record was counted when it came first.
+    await add_findings(
+        connection, journal_id, [(rows, row) for rows, row in hit if row.digest in marked.get(rows.device.id, ())]
+    )
     for device_id, stored_to in signals.latest(values).items():
         counts[device_id].stored_to = stored_to
 

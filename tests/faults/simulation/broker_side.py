@@ -124,7 +124,11 @@ class BrokerSide:
         world, settings = self._world, self._world.settings
         source = self.sources[process.name] = SimSource(self.broker, process)
         worker = Worker(
-            settings, source, make_books=books_for(settings), clock=world.clock, stop=world.stop_of(process)
+            settings,
+            source,
+            make_books=books_for(settings, world.clock),
+            clock=world.clock,
+            stop=world.stop_of(process),
         )
         self._all_workers.append(worker)
         connect_by(worker.database, lambda: world.database.connect(process))

@@ -18,8 +18,8 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from signalkeep import limits
-from signalkeep.config import DatabaseSettings
 from signalkeep.errors import DatabaseUnavailable
+from signalkeep.sections import DatabaseSettings
 from signalkeep.store.claims import COUNT_WORKERS
 from signalkeep.store.postgres import connect
 from tests.faults.simulation.process import Dead, Process
