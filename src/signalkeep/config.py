@@ -29,6 +29,7 @@ from signalkeep.sections import (
     JournalSettings,
     LogSettings,
     MonitorSettings,
+    OrganizerSettings,
     QualitySettings,
     Section,
     UnknownDevices,
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     broker: BrokerSettings = BrokerSettings()
     quality: QualitySettings = QualitySettings()
+    organizer: OrganizerSettings = OrganizerSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 

@@ -145,6 +145,11 @@ SWEEP_DAYS_AT_A_TIME: Final = 50
 SWEEP_SETTLE_S: Final = 120.0  # a day is judged when it has waited for so long, so that many signals are judged at once
 CLEAR_AFTER_SIGNALS: Final = 10  # in a row without a hit: what was wrong is over
 
+# Organizer
+LEAD_S: Final = 2.0  # how often it looks whether it leads
+JOB_S_MAX: Final = 3600.0  # of one run of a job
+JOB_JITTER_S_MAX: Final = 5.0  # before the first run of each job
+
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
 UPGRADE_S_MAX: Final = 48 * 3600.0

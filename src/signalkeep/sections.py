@@ -326,6 +326,12 @@ def value_faults(rule: Rule, values: RuleValues) -> list[str]:
     return faults
 
 
+class OrganizerSettings(Section):
+    """The role that does what has to be done again and again: one of all that run works, the others wait."""
+
+    enabled: bool = Field(default=True, description="`run` starts an organizer")
+
+
 class MonitorSettings(Section):
     """Health and metrics of this core, over HTTP."""
 

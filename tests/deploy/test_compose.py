@@ -82,7 +82,7 @@ def settings(service: Document) -> Settings:
 def test_all_files_are_looked_at() -> None:
     assert {path.name for path in FOLDER.glob("*.yml")} == {ONE, BROKER, SEVERAL}
     assert {service for name, service in SERVICES if name == "several"} == {
-        "gateway", "relay", "ingest", "monitor", "rabbitmq", "postgres",
+        "gateway", "relay", "ingest", "organizer", "monitor", "rabbitmq", "postgres",
     }  # fmt: skip
 
 

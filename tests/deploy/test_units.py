@@ -14,7 +14,7 @@ from signalkeep import limits
 from tests.deploy.support import accepts, loads
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
-ROLES = ("gateway@", "relay", "ingest@", "monitor")
+ROLES = ("gateway@", "relay", "ingest@", "organizer", "monitor")
 GATEWAY_HOST, WORKER_HOST = "signalkeep-gateway-host.target", "signalkeep-worker-host.target"
 PROGRAM = "/opt/signalkeep/bin/signalkeep"
 ANALYZE = "/usr/bin/systemd-analyze"
@@ -110,7 +110,8 @@ def test_its_command_and_its_settings_exist(role: str) -> None:
 
 
 def test_targets_start_and_stop_what_belongs_to_them_and_gateways_go_first() -> None:
-    belongs = {"gateway@": [GATEWAY_HOST], "relay": [GATEWAY_HOST], "ingest@": [WORKER_HOST]}
+    alone = {GATEWAY_HOST: ("gateway@", "relay"), WORKER_HOST: ("ingest@", "organizer")}
+    belongs = {role: [host] for host, roles in alone.items() for role in roles}
     for role in ROLES:
         wanted = belongs.get(role, [GATEWAY_HOST, WORKER_HOST])
         unit = service(role)

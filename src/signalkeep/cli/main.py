@@ -24,6 +24,7 @@ from signalkeep.cli.doctor import doctor
 from signalkeep.cli.events import app as events_app
 from signalkeep.cli.fleet import customers_app, vehicles_app
 from signalkeep.cli.migrate import migrate
+from signalkeep.cli.organizer import app as organizer_app
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
 from signalkeep.cli.restore import restore
@@ -75,6 +76,7 @@ app.add_typer(customers_app, name="customers")
 app.add_typer(events_app, name="events")
 app.add_typer(signals_app, name="signals")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(organizer_app, name="organizer")
 app.add_typer(config_app, name="config")
 
 

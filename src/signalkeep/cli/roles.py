@@ -45,7 +45,7 @@ def gateway(
     from signalkeep.gateway.service import GatewayService
     from signalkeep.journal.files import LocalFileSystem
 
-    settings = _prepare(data, config_file, "gateway")
+    settings = prepare(data, config_file, "gateway")
     if not share_ports:
         probe_ports(settings.gateway.host, settings.gateway.ports, settings.gateway.served_udp())
 
@@ -69,7 +69,7 @@ def relay(
     from signalkeep.broker.service import RelayService
     from signalkeep.journal.files import LocalFileSystem
 
-    settings = _prepare(data, config_file, "relay")
+    settings = prepare(data, config_file, "relay")
     if not settings.broker.enabled:
         raise SettingsError(
             "there is no broker to send to", hint="Set broker.url; without it `signalkeep ingest` reads the journals."
@@ -98,7 +98,7 @@ def ingest(
     from signalkeep.ingest.worker import Worker
     from signalkeep.journal.files import LocalFileSystem
 
-    settings = _prepare(data, config_file, "ingest")
+    settings = prepare(data, config_file, "ingest")
     lower_priority(limits.INGEST_NICE)  # devices get their answers first, rows come later
 
     async def body() -> None:
@@ -128,7 +128,7 @@ def monitor(
     from signalkeep.journal.files import LocalFileSystem
     from signalkeep.monitor.service import MonitorService
 
-    settings = _prepare(data, config_file, "monitor")
+    settings = prepare(data, config_file, "monitor")
 
     async def body() -> None:
         stop = asyncio.Event()
@@ -158,7 +158,8 @@ async def living(
     log.info("role has stopped", version=__version__, pid=os.getpid(), instance=number)
 
 
-def _prepare(data: Path | None, config_file: Path | None, role: str) -> Settings:
+def prepare(data: Path | None, config_file: Path | None, role: str) -> Settings:
+    """What a role does first: settings, log, directories. Raises SignalkeepError."""
     settings = config.load(data, config_file)
     telemetry.configure(settings.log, role)
     prepare_directories(settings)

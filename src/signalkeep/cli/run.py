@@ -14,6 +14,7 @@ from signalkeep.cli.common import ConfigOption, DataOption, err, run_async
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings
 from signalkeep.roles import prepare_directories, refuse_unsafe_disk, stop_on_signals
+from signalkeep.rulebook import rulebook_of
 from signalkeep.store.access import password_file, reader_address
 from signalkeep.supervisor import Role, Supervisor
 from signalkeep.systemd import ServiceManager
@@ -35,7 +36,7 @@ def run(
         typer.Option("--demo", help="on a data directory of its own, with a simulated fleet driving in it"),
     ] = False,
 ) -> None:
-    """Start the whole core: gateway, ingest, monitor, a relay if there is a broker, PostgreSQL unless a DSN is set."""
+    """Start the whole core: gateway, ingest, organizer, monitor; a relay if there is a broker, PostgreSQL if no DSN."""
     from signalkeep.gateway.listen import probe_ports
     from signalkeep.gateway.tls import TlsSource
     from signalkeep.monitor.server import probe_port
@@ -45,8 +46,10 @@ def run(
         data = usual.with_name(usual.name + "-demo")
     settings = config.load(data, config_file)
     telemetry.configure(settings.log, "supervisor")
+    if settings.quality.enabled:
+        rulebook_of(settings.quality)  # roles that cannot use it would be started again and again
     if settings.gateway.tls.ports:
-        TlsSource(settings.gateway.tls)  # a gateway that cannot use it would be started again and again
+        TlsSource(settings.gateway.tls)  # so would a gateway
     prepare_directories(settings)
     refuse_unsafe_disk(settings)
     roles = _roles(settings, config_file, demo=demo)
@@ -129,6 +132,8 @@ def _roles(settings: Settings, config_file: Path | None, *, demo: bool) -> list[
         Role("ingest", number, ["ingest", *options, "--instance", str(number)])
         for number in range(settings.ingest.processes)
     ]
+    if settings.organizer.enabled:
+        roles.append(Role("organizer", 0, ["organizer", *options, "--instance", "0"]))
     if settings.broker.enabled:
         roles.append(Role("relay", 0, ["relay", *options, "--instance", "0"]))
     roles += [

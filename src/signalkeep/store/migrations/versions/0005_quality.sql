@@ -167,6 +167,28 @@ COMMENT ON COLUMN sweep.name IS 'which sweep';
 COMMENT ON COLUMN sweep.position IS 'where it goes on';
 COMMENT ON COLUMN sweep.at IS 'when that was noted (UTC)';
 
+CREATE TABLE organizer_job (
+    name            text PRIMARY KEY,
+    every_s         double precision NOT NULL,
+    began_at        timestamptz NOT NULL,
+    ended_at        timestamptz,
+    seconds         double precision NOT NULL DEFAULT 0,
+    result          text NOT NULL DEFAULT '',
+    runs            bigint NOT NULL DEFAULT 0,
+    failures        bigint NOT NULL DEFAULT 0,
+    failed_in_a_row bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE organizer_job IS 'What the organizer does again and again, and what became of it the last time.';
+COMMENT ON COLUMN organizer_job.name IS 'the job';
+COMMENT ON COLUMN organizer_job.every_s IS 'how often, seconds';
+COMMENT ON COLUMN organizer_job.began_at IS 'when its last run began (UTC)';
+COMMENT ON COLUMN organizer_job.ended_at IS 'when that ended (UTC); null: it runs, or was cut off';
+COMMENT ON COLUMN organizer_job.seconds IS 'how long the last whole run took';
+COMMENT ON COLUMN organizer_job.result IS 'what came of it, in words';
+COMMENT ON COLUMN organizer_job.runs IS 'runs that ended';
+COMMENT ON COLUMN organizer_job.failures IS 'of these, failed';
+COMMENT ON COLUMN organizer_job.failed_in_a_row IS 'the latest of these, up to now';
+
 CREATE TABLE quality_mark (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     device_id   integer NOT NULL REFERENCES device,

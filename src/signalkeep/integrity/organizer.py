@@ -1,0 +1,142 @@
+"""The organizer: periodic work as supervised asyncio tasks, done by one process of all that run.
+
+    who     whoever holds an advisory lock of PostgreSQL; it is lost with the connection, and another takes over
+    when    each job by itself, every so often with some jitter, never twice at a time
+    how     over a connection of its own; a job that fails or takes too long is noted, and tried again at its next time
+
+What a job does must bear being cut off at any moment and being done twice: the lock says who should work, the
+transactions of the jobs say what is done. With the database away everything waits and goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from signalkeep import limits
+from signalkeep.clock import Clock
+from signalkeep.config import Settings
+from signalkeep.errors import SignalkeepError
+from signalkeep.retry import Backoff
+from signalkeep.store import jobs as stored
+from signalkeep.store.postgres import Connection, connect, dsn_of
+from signalkeep.store.schema import ensure_schema
+from signalkeep.telemetry import get_logger
+from signalkeep.vitals import Report
+
+log = get_logger()
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Work that is done again and again. `work` returns what came of it, in words."""
+
+    name: str
+    every_s: float
+    work: Callable[[Connection], Awaitable[str]]
+    takes_s_max: float = limits.JOB_S_MAX
+
+
+class Organizer:
+    """`run` returns when `stop` is set."""
+
+    def __init__(self, settings: Settings, jobs: Sequence[Job], *, clock: Clock, stop: asyncio.Event) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._clock = clock
+        self._stop = stop
+        self._dsn = dsn_of(settings)
+        self._runs = 0
+        self.leads = False
+
+    def report(self) -> Report:
+        """For health."""
+        return Report(handled=self._runs)
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                await ensure_schema(self._dsn, self._settings.database)
+                connection = await self._connect()
+            except SignalkeepError as error:
+                if backoff.worth_a_word:
+                    log.error("the database cannot be used", error=error.message, hint=error.hint)
+                await self._pause(backoff.next_s())
+                continue
+            backoff.reset()
+            on_ready()
+            try:
+                await self._lead(connection)
+            except Exception as error:  # the connection is gone, and the lock with it
+                log.warning("the lead is lost, trying to get it again", error=f"{type(error).__name__}: {error}")
+                await self._pause(backoff.next_s())
+            finally:
+                self.leads = False
+                connection.terminate()
+
+    async def _connect(self) -> Connection:
+        return await connect(self._dsn, application="signalkeep organizer", settings=self._settings.database)
+
+    async def _lead(self, connection: Connection) -> None:
+        """Wait for the lead, then keep every job going as long as we have it."""
+        while not await stored.try_lead(connection):
+            await self._pause(limits.LEAD_S)
+            if self._stop.is_set():
+                return
+        self.leads = True
+        log.info("this organizer leads")
+        tasks = [asyncio.create_task(self._keep(job), name=job.name) for job in self._jobs]
+        try:
+            while not self._stop.is_set():
+                await self._pause(limits.LEAD_S)
+                await connection.fetchval("SELECT 1", timeout=limits.DATABASE_CONNECT_S_MAX)
+                for task in tasks:
+                    if task.done():
+                        task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, job: Job) -> None:
+        await self._pause(random.uniform(0, min(limits.JOB_JITTER_S_MAX, job.every_s / 4)))  # noqa: S311 - not a secret
+        while not self._stop.is_set():
+            await self._once(job)
+            await self._pause(job.every_s * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
+
+    async def _once(self, job: Job) -> None:
+        began_s = self._clock.monotonic()
+        result, failed = "", False
+        try:
+            connection = await self._connect()
+        except SignalkeepError as error:
+            log.warning("a job waits for the database", job=job.name, error=error.message)
+            return
+        try:
+            await stored.note_begin(connection, job.name, job.every_s)
+            try:
+                async with asyncio.timeout(job.takes_s_max):
+                    result = await job.work(connection)
+            except Exception as error:
+                failed = True
+                result = f"{type(error).__name__}: {error}"
+                log.exception("a job failed, it is tried again at its next time", job=job.name)
+            took_s = self._clock.monotonic() - began_s
+            if connection.is_closed():
+                connection = await self._connect()
+            await stored.note_end(connection, job.name, seconds=took_s, result=result[:500], failed=failed)
+        except Exception as error:  # the database went away: what the job did stands, or does not
+            log.warning("a job's end cannot be noted", job=job.name, error=f"{type(error).__name__}: {error}")
+        finally:
+            self._runs += 1
+            connection.terminate()
+
+    async def _pause(self, wait_s: float) -> None:
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
