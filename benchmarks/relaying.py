@@ -34,6 +34,7 @@ class Confirming:
 
     def __init__(self) -> None:
         self.made: Counter[int] = Counter()
+        self.connections = 1
 
     async def publish(self, queue: int, body: bytes) -> int:
         del queue, body

@@ -44,6 +44,10 @@ class Script:
         self.connection = self
 
     @property
+    def is_closed(self) -> bool:
+        return self.closed
+
+    @property
     def is_open(self) -> bool:
         return not self.closed
 
@@ -99,6 +103,25 @@ async def test_anything_else_is_none(script: Script, publisher: Publisher, answe
         await asyncio.wait_for(publisher.publish(0, b"range"), 10)
     script.answer = yes
     assert await publisher.publish(0, b"range") == 0, "the next one is sent as if nothing had been"
+
+
+async def test_each_connection_is_counted_once_it_is_there(
+    script: Script, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert publisher.connections == 0
+    for made in (1, 2):
+        await publisher.publish(0, b"range")
+        await publisher.publish(0, b"range")
+        assert publisher.connections == made
+        script.closed = True
+
+    async def refuses(settings: BrokerSettings, *, application: str) -> Script:
+        raise BrokerUnavailable("nobody is there")
+
+    monkeypatch.setattr(Link, "open", refuses)
+    with pytest.raises(BrokerUnavailable):
+        await publisher.publish(0, b"range")
+    assert publisher.connections == 2
 
 
 async def test_while_an_alarm_blocks_the_broker_nothing_is_given_up(script: Script, publisher: Publisher) -> None:

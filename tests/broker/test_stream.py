@@ -41,6 +41,7 @@ class ListSender:
         self.attempts: list[bytes] = []
         self.kept: list[LaneRange] = []
         self.failures = 0  # so many more publishes fail
+        self.connections = 1
 
     async def publish(self, queue: int, body: bytes) -> int:
         self.attempts.append(body)
@@ -169,6 +170,29 @@ async def test_an_empty_queue_and_no_progress_for_long_sends_back_and_then_waits
     assert await rig.stream.suspicious() is None
     rig.clock.at_s += limits.RELAY_STALL_S + 1
     assert await rig.stream.suspicious() is Evidence.STALLED
+
+
+async def test_after_a_new_connection_workers_are_given_their_time_anew(rig: Rig) -> None:
+    """They had to connect again too, and what they have just taken in hand is no longer in the queue."""
+    rig.see()
+    await rig.send_all()
+    rig.sender.kept.clear()
+    rig.sender.connections += 1
+    rig.clock.at_s += limits.RELAY_STALL_S + 1
+    assert await rig.stream.suspicious() is None
+    rig.clock.at_s += limits.RELAY_STALL_S - 1
+    assert await rig.stream.suspicious() is None
+    rig.clock.at_s += 2
+    assert await rig.stream.suspicious() is Evidence.STALLED
+
+
+async def test_a_queue_that_was_gone_is_evidence_on_a_new_connection_too(rig: Rig) -> None:
+    rig.see()
+    await rig.send_all()
+    rig.sender.connections += 1
+    rig.sender.made[0] += 1
+    rig.clock.at_s += limits.RELAY_STALL_S + 1
+    assert await rig.stream.suspicious() is Evidence.VANISHED
 
 
 async def test_a_restored_database_sends_back_to_its_cursor(rig: Rig) -> None:

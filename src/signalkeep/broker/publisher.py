@@ -40,7 +40,10 @@ class _Silence:
 
 
 class Publisher:
-    """`made[queue]` grows whenever a queue was gone and had to be made. `connect` may be called by many at once."""
+    """`made[queue]` grows whenever a queue was gone and had to be made, `connections` with each that was opened.
+
+    `connect` may be called by many at once.
+    """
 
     def __init__(self, settings: BrokerSettings, *, application: str = "signalkeep relay") -> None:
         self._settings = settings
@@ -55,6 +58,7 @@ class Publisher:
         self._silence: dict[int, _Silence] = {}
         self._failure = BrokerUnavailable("not connected yet")
         self.made: Counter[int] = Counter()
+        self.connections = 0
         self.blocked = False
 
     @property
@@ -82,6 +86,7 @@ class Publisher:
                 log.info("the broker works again", broker=self._place)
             self._backoff.reset()
             self.made.update(self._link.made)
+            self.connections += 1
             return self._link
 
     async def publish(self, queue: int, body: bytes) -> int:

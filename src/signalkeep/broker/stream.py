@@ -10,7 +10,8 @@ on failure:
     a stall                    (`Evidence`)
 
 A stall is: sent, not in the database for long, and nothing waits in the queue. Each one waits twice as long as the one
-before, so that a slow worker, which also has an empty queue, is not answered with ever more messages.
+before, so that a slow worker, which also has an empty queue, is not answered with ever more messages. Only time on one
+connection counts: when ours was cut, so were the workers', and what they have just taken in hand has left the queue.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Sender(Protocol):
     """What a stream needs of a broker; `publisher.Publisher` is one."""
 
     made: Counter[int]
+    connections: int  # made so far
 
     async def publish(self, queue: int, body: bytes) -> int:
         """Return when it is confirmed: `made[queue]` when it was sent. Raises BrokerUnavailable if it may be lost."""
@@ -90,6 +92,7 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._stall_s = limits.RELAY_STALL_S
         self._progress_s = clock.monotonic()
+        self._connections = sender.connections
         self._epoch_found = 0
         self._read_to = 0
         self.cursor = -1
@@ -115,7 +118,8 @@ class Stream:
             self._begin(states)
             return None
         if cursor != before:
-            self._progress_s, self._stall_s = self._clock.monotonic(), limits.RELAY_STALL_S
+            self._wait_anew()
+            self._stall_s = limits.RELAY_STALL_S
         while self._window and self._window[0][0] <= cursor:
             self._window.popleft()
         self._moved.set()
@@ -129,20 +133,26 @@ class Stream:
 
     async def suspicious(self) -> Evidence | None:
         """Ask the broker where what is missing for long has gone."""
-        now = self._clock.monotonic()
         if self.sent <= self.cursor:
-            self._progress_s = now
-        if now - self._progress_s < self._stall_s:
+            self._wait_anew()
+        if self._clock.monotonic() - self._progress_s < self._stall_s:
             return None
-        self._progress_s = now
+        connections = self._connections
+        self._wait_anew()
         with suppress(BrokerUnavailable):
-            depth = await self._sender.depth(self.queue)
+            depth = await self._sender.depth(self.queue)  # connects again, if need be
             if self._sender.made[self.queue] != self._made:
                 return Evidence.VANISHED
+            if self._sender.connections != connections:
+                self._wait_anew()
+                return None
             if depth == 0:
                 self._stall_s = min(2 * self._stall_s, limits.RELAY_STALL_S_MAX)
                 return Evidence.STALLED
         return None
+
+    def _wait_anew(self) -> None:
+        self._progress_s, self._connections = self._clock.monotonic(), self._sender.connections
 
     async def go_back(self, why: Evidence) -> None:
         """To the cursor, in a new epoch; the caller notes that before `start`."""
@@ -251,6 +261,6 @@ class Stream:
         self._stats.published(len(body), len(message.entries), self._clock.monotonic() - began_s)
         if self.sent <= self.cursor:  # nothing of ours was in the queue before
             self._made = made
-        self._progress_s = self._clock.monotonic()  # a worker is given its time from here on
+        self._wait_anew()  # a worker is given its time from here on
         self._window.append((message.last_seq, max(size, 1)))
         self.sent = message.last_seq

@@ -29,6 +29,7 @@ class SimSender:
         self._backoff = Backoff()
         self._not_before_s = 0.0
         self.made: Counter[int] = Counter()
+        self.connections = 0
         self.blocked = False
         self.on_publish: Callable[[int, bytes], None] = lambda queue, body: None
         self.on_confirmed: Callable[[int, bytes], None] = lambda queue, body: None
@@ -56,6 +57,7 @@ class SimSender:
             self._line = line
             self._backoff.reset()
             self.made.update(made)
+            self.connections += 1
             return line
 
     async def publish(self, queue: int, body: bytes) -> int:
