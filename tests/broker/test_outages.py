@@ -16,6 +16,7 @@ from tests.broker.support import Machine, Running, Site
 from tests.rabbit import RabbitNode
 
 COUNT = 5000
+UNHURRIED_S = 2 * limits.RELAY_STALL_S  # of a stall, where there must be none however slow the machine is
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,10 @@ async def through(site: Site, machine: Machine, *trouble: Callable[[], None]) ->
     await site.check(COUNT)
 
 
-async def test_stopped_and_started(busy: tuple[Site, Machine, Running], node: RabbitNode) -> None:
+async def test_stopped_and_started(
+    busy: tuple[Site, Machine, Running], node: RabbitNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RELAY_STALL_S", UNHURRIED_S)
     site, machine, worker = busy
     await through(site, machine, node.stop, node.start)
     assert machine.relay is not None
@@ -100,7 +104,10 @@ async def through_without_worker(site: Site, machine: Machine, node: RabbitNode)
     await site.check(COUNT)
 
 
-async def test_blocked_by_its_memory_alarm(busy: tuple[Site, Machine, Running], node: RabbitNode) -> None:
+async def test_blocked_by_its_memory_alarm(
+    busy: tuple[Site, Machine, Running], node: RabbitNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RELAY_STALL_S", UNHURRIED_S)
     site, machine, _ = busy
     assert machine.relay is not None
     stats = machine.relay.service.stats

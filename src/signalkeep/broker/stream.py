@@ -10,8 +10,9 @@ on failure:
     a stall                    (`Evidence`)
 
 A stall is: sent, not in the database for long, and nothing waits in the queue. Each one waits twice as long as the one
-before, so that a slow worker, which also has an empty queue, is not answered with ever more messages. Only time on one
-connection counts: when ours was cut, so were the workers', and what they have just taken in hand has left the queue.
+before, so that a slow worker, which also has an empty queue, is not answered with ever more messages. What a worker has
+just taken in hand has left the queue too. So the queue must be empty half of that time ago and now, on one connection:
+when ours was cut, so were the workers'.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ class Stream:
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stall_s = limits.RELAY_STALL_S
-        self._progress_s = clock.monotonic()
+        self._since_s = clock.monotonic()
         self._connections = sender.connections
+        self._found_empty = False
         self._epoch_found = 0
         self._read_to = 0
         self.cursor = -1
@@ -135,9 +137,9 @@ class Stream:
         """Ask the broker where what is missing for long has gone."""
         if self.sent <= self.cursor:
             self._wait_anew()
-        if self._clock.monotonic() - self._progress_s < self._stall_s:
+        if self._clock.monotonic() - self._since_s < self._stall_s / 2:
             return None
-        connections = self._connections
+        connections, found_empty = self._connections, self._found_empty
         self._wait_anew()
         with suppress(BrokerUnavailable):
             depth = await self._sender.depth(self.queue)  # connects again, if need be
@@ -146,13 +148,17 @@ class Stream:
             if self._sender.connections != connections:
                 self._wait_anew()
                 return None
+            if depth == 0 and not found_empty:
+                self._found_empty = True
+                return None
             if depth == 0:
                 self._stall_s = min(2 * self._stall_s, limits.RELAY_STALL_S_MAX)
                 return Evidence.STALLED
         return None
 
     def _wait_anew(self) -> None:
-        self._progress_s, self._connections = self._clock.monotonic(), self._sender.connections
+        self._since_s, self._connections = self._clock.monotonic(), self._sender.connections
+        self._found_empty = False
 
     async def go_back(self, why: Evidence) -> None:
         """To the cursor, in a new epoch; the caller notes that before `start`."""
