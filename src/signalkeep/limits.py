@@ -166,6 +166,7 @@ SIMULATED_DATAGRAM_ANSWER_S: Final = 3.0  # then a datagram is sent again with t
 SIMULATED_DATAGRAM_TRIES_MAX: Final = 4
 SIMULATED_RETRY_S_MIN: Final = 0.1
 SIMULATED_RETRY_S_MAX: Final = 5.0
+SIMULATED_FAULTY_RECORDS_MAX: Final = 500_000  # of a run with planted faults: made before it begins
 TRACK_BYTES_MAX: Final = 64 * MIB
 TRACK_POINTS_MAX: Final = 1_000_000
 SEND_LINE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX + 2  # hexadecimal, with its line end

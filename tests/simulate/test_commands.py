@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 from signalkeep.cli.send import send
 from signalkeep.cli.simulate import simulate
 from signalkeep.errors import CallerError, EnvironmentFault
+from signalkeep.model import Decoded, DeviceSettings
 from signalkeep.protocols import registry
 from signalkeep.simulate.answers import ANSWERS
 from signalkeep.simulate.drive import EVENT_CODES
+from signalkeep.simulate.faulty import read_truth
 from signalkeep.simulate.oracle import read_oracle
 from tests.servers import free_port
 
@@ -224,12 +226,72 @@ def test_simulate_along_a_track_with_its_own_times(tmp_path: Path) -> None:
         ["--tls", "--tls-ca", "/nowhere/ca.pem"],
         ["--tls", "--transport", "udp"],
         ["--wrong-clocks", 2],
+        ["--faults", "tornado"],
+        ["--faults", "all", "--fault-rate", 0],
+        ["--faults", "all", "--duration", 0],
+        ["--faults", "all", "--rate", 1_000_000],
+        ["--faults", "all", "--wrong-clocks", 0.5],
+        ["--faults", "all", "--oracle", "oracle.jsonl"],
+        ["--fault-rate", 2],
+        ["--truth", "truth.jsonl"],
         ["--track", "/nowhere/track.gpx"],
     ],
 )
 def test_simulate_refuses_what_has_no_effect_or_no_sense(options: list[object]) -> None:
     done = run("simulate", "--port", 1, "--duration", 1, *options)
     assert isinstance(done.exception, CallerError), done.output
+
+
+def test_simulate_with_faults_and_their_truth(tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    with serving(teltonika) as port:
+        done = run(
+            "simulate", "--faults", "teleport,flood", "--fault-rate", 2, "--truth", truth, "--devices", 4,
+            "--rate", 100, "--duration", 0.5, "--start", "2026-05-02T08:00:00Z", "--port", port, "--no-gaps", "--json",
+        )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["told_safe"] == 50
+    planted = read_truth(truth)
+    assert planted
+    assert {one.kind for one in planted} == {"teleport"}
+    assert f"planted {len(planted)} faults of 1 kinds" in done.stderr
+    assert "no place in these drives: flood" in done.stderr
+
+
+def test_simulate_sends_the_faulty_records(tmp_path: Path) -> None:
+    """Not the sound ones: what the gateway got decodes to what the label says."""
+    received = bytearray()
+
+    def converse(connection: socket.socket) -> None:
+        exactly(connection, int.from_bytes(exactly(connection, 2)))
+        connection.sendall(b"\x01")
+        while True:
+            head = exactly(connection, 8)
+            body = exactly(connection, int.from_bytes(head[4:]) + 4)
+            received.extend(head + body)
+            connection.sendall(body[1].to_bytes(4))
+
+    truth = tmp_path / "truth"
+    with serving(converse) as port:
+        done = run(
+            "simulate", "--faults", "off_globe", "--truth", truth, "--devices", 1, "--rate", 100, "--duration", 0.4,
+            "--port", port, "--cut-rate", 0, "--no-gaps", "--scenario", "long-haul",
+        )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (label,) = read_truth(truth)
+    frames, rest = [], bytes(received)
+    while rest:
+        end = 12 + int.from_bytes(rest[4:8])
+        frames.append(rest[:end])
+        rest = rest[end:]
+    signals = [
+        one.signal
+        for frame in frames
+        for one in registry.get("teltonika").decode(frame, label.device_number, {}, DeviceSettings())
+        if isinstance(one, Decoded)
+    ]
+    off = [one.wire_time for one in signals if abs(one.latitude or 0) > 90 or abs(one.longitude or 0) > 180]
+    assert off == list(label.records)
 
 
 def test_simulate_refuses_a_start_that_is_no_time() -> None:

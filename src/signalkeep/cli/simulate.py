@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from signalkeep.clock import SystemClock
 from signalkeep.protocols.contract import Encoder
 from signalkeep.protocols.registry import ENCODERS, get
 from signalkeep.simulate import fleet
+from signalkeep.simulate.faulty import write_truth
 from signalkeep.simulate.fleet import Fleet, Plan, raise_descriptor_limit
 from signalkeep.simulate.oracle import OracleWriter
 from signalkeep.simulate.plan import CUT_RATE
@@ -82,6 +84,9 @@ def simulate(
     gaps: options.Gaps = True,
     drift: options.Drift = True,
     wrong_clocks: options.WrongClocks = 0.0,
+    faults: options.Faults = None,
+    fault_rate: options.FaultRate = None,
+    truth: options.TruthFile = None,
     start: options.Start = None,
     seed: options.Seed = 1,
     first_number: options.FirstNumber = fleet.FIRST_NUMBER,
@@ -91,6 +96,7 @@ def simulate(
 ) -> None:
     """Drive virtual vehicles that send to a gateway, and keep what it does not acknowledge."""
     along = options.track_of(track, speed_factor)
+    kinds, faults_per_unit = options.faults_of(faults, fault_rate, truth, oracle)
     plan = Plan(
         protocol=protocol,
         host=host,
@@ -111,11 +117,13 @@ def simulate(
         track=along,
         as_recorded=rate is None,
         speed_factor=speed_factor,
+        faults=kinds,
+        faults_per_unit=faults_per_unit,
         cut_rate=cut_rate,
     )
     raise_descriptor_limit(devices)
     with OracleWriter(oracle) if oracle else nullcontext() as writer:
-        counts = run_async(_run(plan, ENCODERS[protocol], writer))
+        counts = run_async(_run(plan, ENCODERS[protocol], writer, truth))
     _print(report_of(plan, counts), as_json=as_json)
 
 
@@ -137,8 +145,10 @@ def report_of(plan: Plan, counts: Counts) -> Report:
     )
 
 
-async def _run(plan: Plan, encoder: Encoder, oracle: OracleWriter | None) -> Counts:
+async def _run(plan: Plan, encoder: Encoder, oracle: OracleWriter | None, truth: Path | None) -> Counts:
     virtual = Fleet(plan, encoder, SystemClock(), oracle)
+    if plan.faults:
+        _note_faults(virtual, truth)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -155,6 +165,16 @@ async def _run(plan: Plan, encoder: Encoder, oracle: OracleWriter | None) -> Cou
         if showing:
             showing.cancel()
             await asyncio.wait([showing])
+
+
+def _note_faults(virtual: Fleet, truth: Path | None) -> None:
+    """Before anything is sent: where the faults are, and which kinds found no place."""
+    if truth is not None:
+        write_truth(truth, virtual.planted)
+    kinds = len({one.kind for one in virtual.planted})
+    err.print(f"planted {len(virtual.planted)} faults of {kinds} kinds", markup=False)
+    if virtual.no_place:
+        err.print(f"no place in these drives: {', '.join(sorted(virtual.no_place))}", markup=False)
 
 
 async def _show(plan: Plan, counts: Counts, console: Console) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from signalkeep.errors import CallerError
+from signalkeep.simulate.faults import kinds_of
 from signalkeep.simulate.track import Track
 from signalkeep.simulate.track_files import read_track
 
@@ -62,6 +63,20 @@ Drift: TypeAlias = Annotated[bool, typer.Option("--drift/--no-drift", help="cloc
 WrongClocks: TypeAlias = Annotated[
     float, typer.Option("--wrong-clocks", help="share of units whose clock is behind by hours, or by 1024 weeks")
 ]
+Faults: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--faults", metavar="KIND[,KIND...]", help="plant faults of these kinds, or of all", show_default=False
+    ),
+]
+FaultRate: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--fault-rate", help="faults in each unit, on average; default: 1", show_default=False),
+]
+TruthFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--truth", help="write here what was planted where, one JSON line each", show_default=False),
+]
 Start: TypeAlias = Annotated[
     datetime | None,
     typer.Option("--start", parser=moment, metavar="TIME", help="of the first record; default: now"),
@@ -91,6 +106,21 @@ def rate_of(track: Track | None, speed_factor: float, devices: int) -> float:
     if track is None:
         return RATE
     return devices * len(track.times_s) / track.period_s * speed_factor
+
+
+def faults_of(
+    faults: str | None, per_unit: float | None, truth: Path | None, oracle: Path | None
+) -> tuple[tuple[str, ...], float]:
+    """The kinds to plant, and how many of them in each unit."""
+    if faults is None:
+        if per_unit is not None or truth is not None:
+            raise CallerError("--fault-rate and --truth without --faults have no effect", hint="Add --faults.")
+        return (), 1.0
+    if oracle is not None:
+        raise CallerError(
+            "--oracle with --faults: planted faults would be taken for losses", hint="Leave one of them out."
+        )
+    return kinds_of(faults), 1.0 if per_unit is None else per_unit
 
 
 def tls_of(*, wanted: bool, ca: Path | None, insecure: bool) -> ssl.SSLContext | None:

@@ -18,6 +18,7 @@ import heapq
 import math
 import random
 import resource
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -28,11 +29,15 @@ from signalkeep.protocols.contract import Encoder
 from signalkeep.simulate.answers import ANSWERS
 from signalkeep.simulate.coverage import Coverage, DeviceClock, clock_of
 from signalkeep.simulate.drive import Drive
+from signalkeep.simulate.faults import plant
+from signalkeep.simulate.faulty import Prepared, kinds_for, made_ahead
+from signalkeep.simulate.full import FullDrive
 from signalkeep.simulate.lines import Address, Dialler
 from signalkeep.simulate.oracle import OracleWriter
 from signalkeep.simulate.plan import FIRST_NUMBER, GRACE_S, Plan, device_numbers
+from signalkeep.simulate.planting import Planted
 from signalkeep.simulate.receiver import EVENT_CODES
-from signalkeep.simulate.records import Evenly, Recorder, Schedule, Vehicle
+from signalkeep.simulate.records import Evenly, Recorder, Records, Schedule, Vehicle
 from signalkeep.simulate.roads import HOMES, region
 from signalkeep.simulate.scenarios import Habits, habits_of
 from signalkeep.simulate.track import TrackDrive
@@ -129,6 +134,11 @@ class Fleet:
         self._stopped = asyncio.Event()
         self._units: list[Unit] = []
         self._working = 0  # units that are not done
+        self.planted: list[Planted] = []  # the labels of all faults
+        self.no_place: Counter[str] = Counter()  # kinds that did not fit into a unit's drive, and how often
+        self._prepared = [self._prepare(index) for index in range(plan.devices)] if plan.faults else []
+        if plan.faults:  # which has taken its time
+            self._shared.started_s = clock.monotonic()
 
     def stop(self) -> None:
         """Make no more records; send what is left."""
@@ -202,7 +212,12 @@ class Fleet:
         source = random.Random(f"{name} link")  # noqa: S311 - reproducible intentions, not a secret
         habits = habits_of(plan.scenario, source.random())
         clock = clock_of(source, drifts=plan.drift, wrong_share=plan.wrong_clocks)
-        schedule, recorder = self._records(index, name, habits, clock)
+        schedule: Schedule
+        recorder: Records
+        if plan.faults:
+            schedule = recorder = self._prepared[index]
+        else:
+            schedule, recorder = self._records(index, name, habits, clock)
         return Unit(
             self._shared,
             number,
@@ -212,6 +227,21 @@ class Fleet:
             source=source,
             newest_first=source.random() < plan.newest_first,
         )
+
+    def _prepare(self, index: int) -> Prepared:
+        """All records of a unit, with its faults."""
+        plan, number = self._plan, self.numbers[index]
+        name = f"{plan.seed} {number}"
+        source = random.Random(f"{name} link")  # noqa: S311 - as in _unit, so that it is the same vehicle
+        habits = habits_of(plan.scenario, source.random())
+        schedule, recorder = self._records(index, name, habits, clock_of(source, drifts=plan.drift, wrong_share=0.0))
+        sound = made_ahead(recorder, schedule, self._start, plan.duration_s)
+        kinds = kinds_for(index, plan.faults, plan.faults_per_unit, plan.seed)
+        own = random.Random(f"{name} faults")  # noqa: S311 - reproducible faults, not a secret
+        faulty = plant(sound, own, kinds, device_number=number)
+        self.planted += faulty.planted
+        self.no_place.update(faulty.no_place)
+        return Prepared(faulty.records, self._start)
 
     def _records(self, index: int, name: str, habits: Habits, clock: DeviceClock) -> tuple[Schedule, Recorder]:
         """When a unit's records are due, and what makes them."""
@@ -223,9 +253,15 @@ class Fleet:
             source = random.Random(f"{name} drive")  # noqa: S311 - a reproducible drive, not a secret
             coverage = Coverage(name, habits, has_gaps=plan.gaps)
             if plan.track is not None:
-                return TrackDrive(plan.track_part(index), source, start, codes, coverage)
+                return full(TrackDrive(plan.track_part(index), source, start, codes, coverage))
             home = source.randrange(len(HOMES))
-            return Drive(source, start, codes, habits=habits, roads=region(home, plan.seed), coverage=coverage)
+            return full(Drive(source, start, codes, habits=habits, roads=region(home, plan.seed), coverage=coverage))
+
+        def full(drive: Vehicle) -> Vehicle:
+            """Most faults of a vehicle show in what its engine says."""
+            if not plan.faults:
+                return drive
+            return FullDrive(drive, random.Random(f"{name} engine"))  # noqa: S311 - reproducible values
 
         schedule = plan.track_part(index) if plan.track is not None and plan.as_recorded else evenly
         return schedule, Recorder(vehicle, clock, start)

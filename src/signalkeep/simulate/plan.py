@@ -15,6 +15,7 @@ import msgspec
 from signalkeep import limits
 from signalkeep.errors import CallerError
 from signalkeep.simulate.answers import ANSWERS
+from signalkeep.simulate.faults import kinds_of
 from signalkeep.simulate.scenarios import habits_of
 from signalkeep.simulate.track import Track, TrackPart
 
@@ -48,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     track: Track | None = None  # to drive along, instead of made-up roads
     as_recorded: bool = False  # records at the track's own times, not at an even rate
     speed_factor: float = 1.0  # along the track
+    faults: tuple[str, ...] = ()  # kinds that are planted
+    faults_per_unit: float = 1.0
     cut_rate: float = CUT_RATE  # share of the packets whose connection the device itself cuts
     answer_s: float = limits.SIMULATED_ANSWER_S_MAX
     retry_s: float = limits.SIMULATED_RETRY_S_MIN  # pause after the first failure; doubles with each in a row
@@ -76,10 +79,31 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise CallerError(f"wrong clocks of {self.wrong_clocks}: it is a share of the units, from 0 to 1")
         if not 0 < self.speed_factor < math.inf:
             raise CallerError(f"a speed factor of {self.speed_factor}: it must be above 0")
+        if self.faults:
+            self._check_faults()
         if self.start is not None and self.start.tzinfo is None:
             raise CallerError("the start has no time zone", hint="Write it like 2026-05-01T08:00:00Z.")
         if not 10**14 <= self.first_number <= 10**15 - 10 * limits.SIMULATED_DEVICES_MAX:
             raise CallerError(f"{self.first_number}: the first device number must have 15 digits, and room above it")
+
+    def _check_faults(self) -> None:
+        kinds_of(",".join(self.faults))
+        if not 0 < self.faults_per_unit < math.inf:
+            raise CallerError(f"{self.faults_per_unit} faults per unit: it must be above 0")
+        if self.duration_s == 0:
+            raise CallerError(
+                "faults are planted before a run begins, so it must have an end", hint="Give a --duration."
+            )
+        if self.rate_per_s * self.duration_s > limits.SIMULATED_FAULTY_RECORDS_MAX:
+            raise CallerError(
+                f"more than {limits.SIMULATED_FAULTY_RECORDS_MAX} records with faults cannot be made ahead",
+                hint="Lower --rate or --duration.",
+            )
+        if self.wrong_clocks:
+            raise CallerError(
+                "wrong clocks have no label in the truth of planted faults",
+                hint="Plant past_clock, time_zone or week_rollover instead.",
+            )
 
     def track_part(self, index: int) -> TrackPart:
         """Where on the track a unit begins."""

@@ -36,6 +36,14 @@ class Schedule(Protocol):
         ...
 
 
+class Records(Protocol):
+    """What a unit has to say."""
+
+    def make(self, due_s: float) -> Signal:
+        """The next record, due at this time."""
+        ...
+
+
 class Evenly(NamedTuple):
     """At a fixed interval."""
 

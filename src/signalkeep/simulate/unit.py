@@ -34,7 +34,7 @@ from signalkeep.simulate.coverage import Coverage
 from signalkeep.simulate.datagrams import datagram
 from signalkeep.simulate.lines import Line
 from signalkeep.simulate.oracle import OracleWriter, line_of
-from signalkeep.simulate.records import Recorder, Schedule
+from signalkeep.simulate.records import Records, Schedule
 
 PIECES_SHARE: Final = 0.05  # of the packets, sent in several pieces
 TORN_SHARE: Final = 0.3  # of our own cuts, come within the packet instead of behind it
@@ -132,7 +132,7 @@ class Unit:
         number: str,
         *,
         schedule: Schedule,
-        recorder: Recorder,
+        recorder: Records,
         coverage: Coverage,
         source: random.Random,
         newest_first: bool = False,
