@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.acknowledging import acknowledging
 from signalkeep import limits
 from signalkeep.cli.simulate import simulate
+from signalkeep.simulate.faults import KINDS
 from signalkeep.simulate.scenarios import SCENARIOS
 from tests.test_docs import agrees, steps
 
@@ -32,8 +33,15 @@ def test_every_option_is_on_the_page_and_no_other() -> None:
 
 
 def test_every_scenario_is_on_the_page() -> None:
-    assert set(re.findall(r"^\| `([a-z][a-z-]+)` \|", PAGE, flags=re.MULTILINE)) == set(SCENARIOS)
+    section = PAGE.partition("## What it drives")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z][a-z-]+)` \|", section, flags=re.MULTILINE)) == set(SCENARIOS)
     assert f"up to {limits.SIMULATED_BACKLOG_PACKET_RECORDS_MAX} in a packet" in PAGE
+
+
+def test_every_kind_of_fault_is_on_the_page() -> None:
+    section = PAGE.partition("## Faults")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.+) \| (.+) \|$", section, flags=re.MULTILINE)
+    assert rows == [(kind.name, kind.meaning, kind.unit) for kind in KINDS.values()]
 
 
 def test_help_can_be_printed() -> None:
