@@ -169,6 +169,7 @@ SIMULATED_RETRY_S_MAX: Final = 5.0
 SIMULATED_FAULTY_RECORDS_MAX: Final = 500_000  # of a run with planted faults: made before it begins
 TRACK_BYTES_MAX: Final = 64 * MIB
 TRACK_POINTS_MAX: Final = 1_000_000
+TRACK_SKIPPED_LINES_MAX: Final = 1_000  # of a recording that are remembered one by one; more are counted
 SEND_LINE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX + 2  # hexadecimal, with its line end
 SEND_ANSWER_BYTES_MAX: Final = FRAME_BYTES_MAX
 

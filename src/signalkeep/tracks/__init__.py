@@ -1,0 +1,1 @@
+"""Recorded tracks from files as readings, so that rules can be tried on what receivers really say."""
