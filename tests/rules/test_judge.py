@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from signalkeep.model import Flag
 from signalkeep.rules.catalogue import BY_ID
-from signalkeep.rules.contract import Scope
+from signalkeep.rules.contract import Caution, Scope
 from signalkeep.rules.judge import Judge, Profile, defaults
 from signalkeep.rules.reading import Recent
 from tests.rules.support import ids_of, judge_all, profile_of, reading
@@ -64,6 +66,56 @@ def test_a_condition_with_a_duration_hits_when_it_has_lasted() -> None:
     judged = judge_all([reading(10 * n, speed_kmh=speed) for n, speed in enumerate(speeds)], profile_of(rule))
     assert [bool(one.hits) for one in judged] == [False, False, True, True, False, False, False]
     assert judged[3].hits[0].since_s == reading(0).time_s
+
+
+def test_a_rule_that_looks_at_one_reading_knows_how_far_it_is_behind() -> None:
+    rule = msgspec.structs.replace(
+        BY_ID["POS-01"], id="TST-03", check=lambda one, _: f"{one.behind_s:g}" if one.behind_s else False
+    )
+    judged = judge_all([reading(0), reading(-7), reading(10)], profile_of(rule))
+    assert [[hit.detail for hit in one.hits] for one in judged] == [[], ["7"], []]
+
+
+def test_a_hit_that_only_asks_for_caution_leaves_the_position_good() -> None:
+    """Though its rule spoils positions else."""
+    rule = msgspec.structs.replace(
+        BY_ID["POS-01"], id="TST-04", check=lambda one, _: Caution("weak") if one.satellites == 3 else "none"
+    )
+    recent, profile = Recent(), profile_of(rule)
+    weak, none = (Judge().judge(reading(n, satellites=3 - n), recent, profile) for n in (0, 1))
+    assert (weak.flags, none.flags) == (rule.mask, rule.mask | Flag.DOUBTFUL_POSITION)
+    assert type(weak.hits[0].detail) is str
+    assert recent.good is not None
+    assert recent.good.time_s == reading(0).time_s
+
+
+def test_caution_of_one_rule_does_not_keep_another_from_being_accepted_at_a_new_place() -> None:
+    weak = msgspec.structs.replace(BY_ID["POS-01"], id="TST-05", scope=Scope.RECENT, check=lambda *_: Caution("weak"))
+    away = [reading(10 * n, east_m=90_000 + 50 * n) for n in range(1, 5)]
+    judged = judge_all([reading(0), *away], profile_of(weak, "KIN-01"))
+    assert [ids_of(one)[1:] for one in judged] == [[], ["KIN-01"], ["KIN-01"], [], []]
+
+
+def interval_after(steps: Sequence[float], **attributes: object) -> float | None:
+    recent, at_s = Recent(), 0.0
+    profile = profile_of(msgspec.structs.replace(TELEPORT, tracks=("ignition",)))
+    for step_s in [0.0, *steps]:
+        at_s += step_s
+        Judge().judge(reading(at_s, attributes=dict(attributes)), recent, profile)
+    return recent.interval_s
+
+
+def test_the_usual_interval_follows_slowly_and_forgives_a_gap() -> None:
+    assert interval_after([]) is None
+    assert interval_after([30]) == 30
+    assert interval_after([30] * 5 + [7200]) == 30 + (120 - 30) / 8
+    assert 590 < (interval_after([30] + [600] * 40) or 0) <= 600
+
+
+def test_readings_of_one_time_and_of_a_vehicle_at_rest_do_not_count_for_the_usual_interval() -> None:
+    assert interval_after([30, 0, 30]) == 30
+    assert interval_after([3600] * 3, ignition=False) is None
+    assert interval_after([60] * 3, ignition=True) == 60
 
 
 def test_a_rule_that_raises_costs_its_answer_and_nothing_else() -> None:

@@ -18,7 +18,7 @@ from signalkeep import limits
 from signalkeep.model import Flag
 from signalkeep.rules.contract import Severity
 from signalkeep.rules.days import DayJudged, DeviceDay, Past, in_order, judge_day
-from signalkeep.rules.judge import Hit, Judge, Judged, Profile, marks_of
+from signalkeep.rules.judge import Hit, Judge, Judged, Profile
 from signalkeep.rules.reading import Reading, Recent
 from signalkeep.rules.scores import overall, shares
 from signalkeep.store.postgres import JsonText, Row
@@ -157,7 +157,7 @@ def _beaten(judged: Judged, verdict: tuple[Flag, frozenset[str] | None]) -> Judg
         return judged
     flags = 0
     for hit in hits:
-        flags |= marks_of(hit.rule)
+        flags |= hit.flags
     return Judged(flags, hits, judged.asked)
 
 

@@ -69,6 +69,12 @@ class Limit(msgspec.Struct, frozen=True):
     most: float = float("inf")
 
 
+class Caution(str):
+    """The text of a hit that leaves the position usable, of a rule whose other hits spoil it: weak, but a position."""
+
+    __slots__ = ()
+
+
 Limits: TypeAlias = Mapping[str, float]
 """The values of a rule's limits, by name."""
 
@@ -96,7 +102,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     in_a_row: int = 1  # so many readings
     for_s: float = 0.0  # and for so long, from the first of them
     bit: int | None = None  # of signal.flags; None: it marks no signals
-    spoils_position: bool = False  # where it hits, the position does not count as good
+    spoils_position: bool = False  # where it hits, the position does not count as good, unless it says `Caution`
     reanchors: bool = False  # ... until a few points in a row agree with each other; needs a limit speed_kmh_max
     tracks: tuple[str, ...] = ()  # attributes whose last value it compares with (`Recent.known`)
     version: int = 1
@@ -106,3 +112,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     def mask(self) -> int:
         """Its bit of `signal.flags`, 0 if it has none."""
         return 0 if self.bit is None else 1 << self.bit
+
+    def spoils(self, detail: str) -> bool:
+        """Whether a hit with this text says that the position must not be used."""
+        return self.spoils_position and not isinstance(detail, Caution)

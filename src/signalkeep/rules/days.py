@@ -85,11 +85,12 @@ def judge_day(judge: Judge, profile: Profile, day: DeviceDay, recent: Recent) ->
 
 
 def _place(one: Applied, hit: DayHit, day: DeviceDay, judged: list[Judged], unplaced: list[Hit]) -> None:
+    marks = marks_of(one.rule, hit.detail)
     times = [day.readings[place].time_s or day.readings[place].received_s for place in hit.places]
     if not times:
-        unplaced.append(Hit(one.rule, day.begins_s, day.begins_s, hit.detail, False))
+        unplaced.append(Hit(one.rule, day.begins_s, day.begins_s, hit.detail, False, 0))
         return
     for place, at_s in zip(hit.places, times, strict=True):
         before = judged[place]
-        hits = (*before.hits, Hit(one.rule, times[0], at_s, hit.detail, False))
-        judged[place] = Judged(before.flags | marks_of(one.rule), hits, before.asked)
+        hits = (*before.hits, Hit(one.rule, times[0], at_s, hit.detail, False, marks))
+        judged[place] = Judged(before.flags | marks, hits, before.asked)

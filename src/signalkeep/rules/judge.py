@@ -1,6 +1,6 @@
 """Applies rules to the readings of a device, one after the other, and moves what is remembered of it.
 
-    SIGNAL rules        asked of every reading
+    SIGNAL rules        asked of every reading, which knows by then how far it comes behind the newest
     in order?           a reading older than the newest, without a time, or with one ahead of ours ends here: it is
                         judged by itself, and moves nothing (a sweep judges it again, in its place)
     step                how it lies to the last good point, unless a rule doubts its position
@@ -26,6 +26,8 @@ from signalkeep.rules.contract import Dimension, Limits, Rule, Scope
 from signalkeep.rules.reading import Point, Reading, Recent, Run
 
 REANCHOR_POINTS: Final = 3  # in a row that agree with each other
+INTERVAL_GAIN: Final = 1 / 8  # how much of a new interval goes into the usual one
+INTERVAL_GROWTH_MAX: Final = 4.0  # a longer one counts as so many times the usual: a gap is not what is usual
 
 
 class Applied(NamedTuple):
@@ -40,13 +42,17 @@ class Applied(NamedTuple):
 
 
 class Hit(msgspec.Struct, frozen=True, gc=False):
-    """What a rule found in a reading. `live`: it came in time and in order, so it may alarm somebody."""
+    """What a rule found in a reading. `live`: it came in time and in order, so it may alarm somebody.
+
+    `flags`: the bits of `signal.flags` that it sets.
+    """
 
     rule: Rule
     since_s: float  # when the condition began, in device time; the reading's own time if it has no duration
     at_s: float
     detail: str
     live: bool
+    flags: int
 
 
 class Judged(NamedTuple):
@@ -86,9 +92,9 @@ def defaults(rule: Rule) -> dict[str, float]:
     return {name: limit.default for name, limit in rule.limits.items()}
 
 
-def marks_of(rule: Rule) -> int:
-    """The bits that a hit sets."""
-    return rule.mask | (Flag.DOUBTFUL_POSITION if rule.spoils_position else 0)
+def marks_of(rule: Rule, detail: str) -> int:
+    """The bits that a hit with this text sets."""
+    return rule.mask | (int(Flag.DOUBTFUL_POSITION) if rule.spoils(detail) else 0)
 
 
 class Judge:
@@ -104,6 +110,12 @@ class Judge:
         reading.on_globe = (
             latitude is not None and longitude is not None and -90 <= latitude <= 90 and -180 <= longitude <= 180
         )
+        time_s, newest_s = reading.time_s, recent.newest_s
+        is_late = time_s is not None and newest_s is not None and time_s < newest_s
+        if is_late and not reading.behind_s:
+            assert time_s is not None
+            assert newest_s is not None
+            reading.behind_s = newest_s - time_s
         found: list[tuple[Applied, str, float]] = []
         asked = 0
         for one in profile.alone:
@@ -117,20 +129,15 @@ class Judge:
             asked |= one.asks
             if answer:
                 found.append((one, answer, 0.0))
-        doubted = any(one.rule.spoils_position for one, _, _ in found) if found else False
-        time_s, newest_s = reading.time_s, recent.newest_s
-        if time_s is None or time_s > reading.received_s + limits.POSITION_FUTURE_S_MAX:
-            return _judged(found, reading, asked)
-        if newest_s is not None and time_s < newest_s:
-            if not reading.behind_s:
-                reading.behind_s = newest_s - time_s
+        doubted = _doubted(found) if found else False
+        if is_late or time_s is None or time_s > reading.received_s + limits.POSITION_FUTURE_S_MAX:
             return _judged(found, reading, asked)
         recent.same_time = time_s == newest_s
         _step(reading, recent, doubted=doubted)
         asked |= self._ask_recent(reading, recent, profile, found)
-        if not doubted and any(one.rule.spoils_position for one, _, _ in found):
+        if not doubted and _doubted(found):
             found = _reanchored(found, reading, recent, profile)
-            doubted = any(one.rule.spoils_position for one, _, _ in found)
+            doubted = _doubted(found)
         if not recent.same_time:
             _remember(reading, recent, profile, doubted=doubted)
         return _judged(found, reading, asked)
@@ -156,7 +163,7 @@ class Judge:
                 answer, since_s = _run(one, answer, reading, recent)
             if answer:
                 found.append((one, answer, since_s))
-                if one.rule.spoils_position:
+                if one.rule.spoils(answer):
                     recent.step_s = recent.step_m = recent.implied_kmh = None
         return asked
 
@@ -164,6 +171,10 @@ class Judge:
         """The check itself broke."""
         self.broken[rule.id] += 1
         self.first_errors.setdefault(rule.id, f"{type(error).__name__}: {error}"[:200])
+
+
+def _doubted(found: list[tuple[Applied, str, float]]) -> bool:
+    return any(one.rule.spoils(detail) for one, detail, _ in found)
 
 
 def _step(reading: Reading, recent: Recent, *, doubted: bool) -> None:
@@ -199,7 +210,7 @@ def _reanchored(
     found: list[tuple[Applied, str, float]], reading: Reading, recent: Recent, profile: Profile
 ) -> list[tuple[Applied, str, float]]:
     """A device that really is elsewhere (a ferry, a tow) is believed after a few points that agree."""
-    if recent.same_time or any(one.rule.spoils_position and not one.rule.reanchors for one, _, _ in found):
+    if recent.same_time or any(one.rule.spoils(detail) and not one.rule.reanchors for one, detail, _ in found):
         return found
     assert reading.time_s is not None
     before = recent.candidate
@@ -215,6 +226,8 @@ def _reanchored(
 
 def _remember(reading: Reading, recent: Recent, profile: Profile, *, doubted: bool) -> None:
     assert reading.time_s is not None
+    if recent.newest_s is not None:
+        _learn_interval(reading.time_s - recent.newest_s, recent)
     recent.newest_s = reading.time_s
     if reading.on_globe and reading.fix_valid:
         recent.last = _point(reading)
@@ -223,6 +236,18 @@ def _remember(reading: Reading, recent: Recent, profile: Profile, *, doubted: bo
     attributes = reading.attributes
     for name in profile.tracks & attributes.keys():
         recent.known[name] = (reading.time_s, attributes[name])
+
+
+def _learn_interval(step_s: float, recent: Recent) -> None:
+    """A step that began with the ignition off says nothing of how often a device reports on the road."""
+    known = recent.known.get("ignition")
+    if known is not None and not known[1]:
+        return
+    usual_s = recent.interval_s
+    if usual_s is None:
+        recent.interval_s = step_s
+    else:
+        recent.interval_s = usual_s + INTERVAL_GAIN * (min(step_s, INTERVAL_GROWTH_MAX * usual_s) - usual_s)
 
 
 def _point(reading: Reading) -> Point:
@@ -241,6 +266,7 @@ def _judged(found: list[tuple[Applied, str, float]], reading: Reading, asked: in
     flags = 0
     hits = []
     for one, detail, since_s in found:
-        flags |= marks_of(one.rule)
-        hits.append(Hit(one.rule, since_s or at_s, at_s, detail, live))
-    return Judged(int(flags), tuple(hits), asked)
+        marks = marks_of(one.rule, detail)
+        flags |= marks
+        hits.append(Hit(one.rule, since_s or at_s, at_s, str(detail), live, marks))
+    return Judged(flags, tuple(hits), asked)

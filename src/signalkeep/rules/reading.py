@@ -101,14 +101,15 @@ class Recent:
     """
 
     __slots__ = (
-        "candidate", "candidates", "good", "implied_kmh", "known", "last", "model", "newest_s", "profile", "runs",
-        "same_time", "step_m", "step_s",
+        "candidate", "candidates", "good", "implied_kmh", "interval_s", "known", "last", "model", "newest_s",
+        "profile", "runs", "same_time", "step_m", "step_s",
     )  # fmt: skip
 
     def __init__(self, model: str = "", profile: Any = None) -> None:
         self.model = model
         self.profile = profile  # the judge's: which rules with which limits
         self.newest_s: float | None = None  # time of the newest reading
+        self.interval_s: float | None = None  # usual, between readings while the ignition is not known to be off
         self.last: Point | None = None
         self.good: Point | None = None
         self.candidate: Point | None = None  # where a device may have jumped to
