@@ -7,12 +7,19 @@ is small on purpose: an ingest process holds one for every device that it has he
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from signalkeep.model import Signal
 from signalkeep.rules.geo import distance_m
+
+NUMBER_MAX: Final = 1e15  # beyond it numbers mean nothing, and integers may not fit into a float
+
+
+def number_of(value: Any) -> float | None:
+    """A value that can be reckoned with; None for anything else, also for NaN and what is larger than any measure."""
+    return value if type(value) in (int, float) and -NUMBER_MAX < value < NUMBER_MAX else None
 
 
 class Reading(msgspec.Struct, kw_only=True, gc=False):
@@ -60,9 +67,8 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
         return None if self.time_s is None else self.received_s - self.time_s
 
     def number(self, name: str) -> float | None:
-        """An attribute that is a number; None for anything else (true and false are none)."""
-        value = self.attributes.get(name)
-        return value if type(value) in (int, float) else None
+        """An attribute that is a number; None for anything else (true and false are none, nor is what is endless)."""
+        return number_of(self.attributes.get(name))
 
     def truth(self, name: str) -> bool | None:
         """An attribute that is true or false, also as 1 or 0."""
@@ -120,3 +126,8 @@ class Recent:
         self.step_s: float | None = None
         self.step_m: float | None = None
         self.implied_kmh: float | None = None
+
+    def known_number(self, name: str) -> tuple[float, float] | None:
+        """Time and value of a tracked attribute, if the value is a number."""
+        known = self.known.get(name)
+        return None if known is None or number_of(known[1]) is None else known
