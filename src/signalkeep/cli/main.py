@@ -21,7 +21,9 @@ from signalkeep.cli.devices_edit import assign, retire, set_, unassign
 from signalkeep.cli.devices_erase import erase
 from signalkeep.cli.devices_import import import_
 from signalkeep.cli.doctor import doctor
+from signalkeep.cli.errors import app as errors_app
 from signalkeep.cli.events import app as events_app
+from signalkeep.cli.findings import app as findings_app
 from signalkeep.cli.fleet import customers_app, vehicles_app
 from signalkeep.cli.migrate import migrate
 from signalkeep.cli.organizer import app as organizer_app
@@ -29,7 +31,9 @@ from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
 from signalkeep.cli.restore import restore
 from signalkeep.cli.roles import gateway, ingest, monitor, relay
+from signalkeep.cli.rules import app as rules_app
 from signalkeep.cli.run import run
+from signalkeep.cli.scores import scores
 from signalkeep.cli.send import send
 from signalkeep.cli.settings import app as config_app
 from signalkeep.cli.signals import app as signals_app
@@ -76,6 +80,10 @@ app.add_typer(customers_app, name="customers")
 app.add_typer(events_app, name="events")
 app.add_typer(signals_app, name="signals")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(rules_app, name="rules")
+app.command()(scores)
+app.add_typer(findings_app, name="findings")
+app.add_typer(errors_app, name="errors")
 app.add_typer(organizer_app, name="organizer")
 app.add_typer(config_app, name="config")
 
