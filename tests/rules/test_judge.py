@@ -135,5 +135,10 @@ def test_nothing_a_device_can_send_breaks_a_rule() -> None:
         reading(0, latitude=nan, longitude=inf), reading(1, latitude=None), reading(2, time_s=None),
         reading(3, speed_kmh=nan, altitude_m=inf, course_deg=-inf), reading(3, satellites=-1),
         reading(4, attributes={"hdop": "much", "odometer_m": None, "rpm": [1], "fuel_pct": {}, "ignition": "yes"}),
+        reading(5, attributes={"hdop": nan, "accuracy_m": -inf, "gnss_status": [], "position_source": ["cell"]}),
+        reading(6, attributes={"iccid": ["one"], "vin": {}, "firmware": 1, "model": nan, "ignition": [1]}),
+        reading(7, attributes={"iccid": 3, "vin": "x", "firmware": [], "model": nan, "temp1_c": 10**60}),
+        reading(7, latitude=nan, speed_kmh=inf), reading(8, time_s=None, wire_s=nan), reading(-nan, received_s=nan),
+        reading(9000, wire_s=inf, time_s=None), reading(9000, received_s=inf, event_code="", event_known=False),
     ]  # fmt: skip
     judge_all(strange, profile_of())
