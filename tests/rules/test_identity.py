@@ -120,6 +120,17 @@ def test_who_really_goes_to_and_fro_is_clean() -> None:
     assert jumps(alternating("ABABABAB", apart_m=12_000, every_s=900)) == []
 
 
+def test_a_clock_ahead_does_not_make_two_devices_of_one() -> None:
+    """Readings of two hours later among those of now; without that they would look like a second place."""
+    drive = [reading(30 * n, east_m=500 * n) for n in range(300)]
+    for place in (20, 22, 24, 26):
+        drive[place].time_s = reading(30 * place + 7200 + 10).time_s
+    assert jumps(drive) == []
+    for place in (20, 22, 24, 26):
+        drive[place].received_s += 7200
+    assert jumps(drive)
+
+
 def test_two_floods_of_jumps_are_two_hits() -> None:
     morning, evening = alternating("AABABAA"), alternating("AABABAA")
     for one in evening:

@@ -187,6 +187,14 @@ def test_a_flood_marks_all_of_it_once() -> None:
     assert details == ["up to 1500 signals within an hour"]
 
 
+def test_signals_around_a_flood_are_not_marked() -> None:
+    """They lie within the same hour, but follow each other as they should."""
+    before, after = every(30, 40, -1200), every(30, 40, 1500)
+    places, details = floods([*before, *every(1, 1200, 60), *after])
+    assert places == list(range(40, 1240))
+    assert details == ["up to 1270 signals within an hour"]
+
+
 def test_two_floods_are_two_hits() -> None:
     places, details = floods([*every(1, 1200, -20_000), *every(60, 30, 0), *every(1, 1100, 20_000)])
     assert len(places) == 2300

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from signalkeep import limits as bounds
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.days import DayHit, DeviceDay
 from signalkeep.rules.fleet import FleetHit, FleetView
@@ -52,7 +53,7 @@ def in_two_places(day: DeviceDay, limits: Limits) -> Iterator[DayHit]:
     there: Point | None = None  # where it was before it jumped
     jumps: list[int] = []
     for place, reading in enumerate(day.readings):
-        if reading.time_s is None or not reading.fix_valid or not reading.on_globe:
+        if not _is_sure(reading):
             continue
         if here is None or _is_within_reach(here, reading, limits):
             here = _point(reading)
@@ -63,6 +64,13 @@ def in_two_places(day: DeviceDay, limits: Limits) -> Iterator[DayHit]:
         jumps.append(place)
         here, there = _point(reading), here
     yield from _clone(day, jumps, here, there, limits)
+
+
+def _is_sure(reading: Reading) -> bool:
+    """Whether it says where it was when: a clock that is ahead puts a reading between those of a later hour."""
+    if reading.time_s is None or reading.time_s > reading.received_s + bounds.POSITION_FUTURE_S_MAX:
+        return False
+    return reading.fix_valid and reading.on_globe
 
 
 def _is_within_reach(point: Point, reading: Reading, limits: Limits) -> bool:

@@ -63,22 +63,33 @@ def latency(reading: Reading, limits: Limits) -> Answer:
 
 def flood(day: DeviceDay, limits: Limits) -> Iterator[DayHit]:
     """TIM-10. By device time: a backlog that arrives at once is none."""
-    readings = day.readings
-    times = [reading.received_s if reading.time_s is None else reading.time_s for reading in readings]
+    times = [reading.received_s if reading.time_s is None else reading.time_s for reading in day.readings]
     order = sorted(range(len(times)), key=times.__getitem__)
-    per_hour = int(limits["signals_per_hour"])
-    marked: list[int] = []  # of the flood so far, in the order of time
-    most = first = until = 0
-    for last, place in enumerate(order):
-        while times[place] - times[order[first]] >= HOUR_S:
+    in_order = [times[place] for place in order]
+    begin = until = most = first = 0  # the hours of one flood, as places in the order of time
+    for last, time_s in enumerate(in_order):
+        while time_s - in_order[first] >= HOUR_S:
             first += 1
-        if last - first + 1 <= per_hour:
+        if last - first + 1 <= limits["signals_per_hour"]:
             continue
-        if marked and first >= until:
-            yield DayHit(tuple(marked), f"up to {most} signals within an hour")
-            marked, most = [], 0
-        marked += order[max(first, until) : last + 1]
-        most, until = max(most, last - first + 1), last + 1
+        if first >= until:
+            yield from _flooded(order, in_order, begin, until, most, limits)
+            begin, most = first, 0
+        until, most = last + 1, max(most, last - first + 1)
+    yield from _flooded(order, in_order, begin, until, most, limits)
+
+
+def _flooded(
+    order: list[int], times: list[float], begin: int, until: int, most: int, limits: Limits
+) -> Iterator[DayHit]:
+    """Of the hours that have too many, those signals are marked that follow each other too fast."""
+    dense_s = HOUR_S / limits["signals_per_hour"]
+    marked = [
+        order[at]
+        for at in range(begin, until)
+        if (at > 0 and times[at] - times[at - 1] <= dense_s)
+        or (at + 1 < len(times) and times[at + 1] - times[at] <= dense_s)
+    ]
     if marked:
         yield DayHit(tuple(marked), f"up to {most} signals within an hour")
 
