@@ -352,7 +352,8 @@ class World:
     # Checks
 
     def _is_durable(self, raw: bytes) -> bool:
-        return any(raw in content for content in self.disk.durable_contents())
+        # Searched from the end, near which it was written.
+        return any(content.rfind(raw) >= 0 for content in self.disk.durable_contents())
 
     def _intake_changed(self, reasons: set[Any]) -> None:
         if reasons and self._gateway is not None:
