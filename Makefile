@@ -2,12 +2,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test check bench states seeds nth rot faults planted lock clean rabbitmq
+.PHONY: help run demo test check bench quality states seeds nth rot faults planted lock clean rabbitmq
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 ARGS ?=
 COUNT ?= 200
+TRACKS ?=
 STATES ?= 100000
 TRIES ?= 10000
 ROUNDS ?= 10
@@ -43,6 +44,9 @@ check: $(VENV)/.dev $(VENV)/.package ## lint, format, types, layers, dependencie
 
 bench: $(VENV)/.package ## how fast each stage and the whole is, next to the ceiling of the same run (a quarter of an hour)
 	@exec $(BIN)/python -m benchmarks.bench $(ARGS)
+
+quality: $(VENV)/.dev $(VENV)/.package ## plant faults, and see which the rules find (COUNT=200, TRACKS=DIR of scripts/real_tracks.sh)
+	@exec $(BIN)/python -m tests.quality.measure --count $(COUNT) $(if $(TRACKS),--tracks $(TRACKS)) $(ARGS)
 
 states: $(VENV)/.dev $(VENV)/.package ## crash states of the journal (STATES=1000000)
 	@exec $(BIN)/python -m tests.faults.crash_states --states $(STATES) $(ARGS)
