@@ -29,8 +29,7 @@ DEFAULTS: Final = Profile((rule, defaults(rule)) for rule in JUDGED_ALONE)
 
 def reading_of(made: Made) -> Reading:
     """As it arrives."""
-    reading = Reading.of(made.signal, made.signal.device_time, made.leaves_at, PROTOCOL)
-    reading.received_s += ARRIVES_AFTER_S
+    reading = Reading.of(made.signal, made.signal.device_time, made.leaves_at.timestamp() + ARRIVES_AFTER_S, PROTOCOL)
     if made.signal.event_code is not None:
         reading.event_known = made.signal.event_code in KNOWN_EVENTS
     return reading

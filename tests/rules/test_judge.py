@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -11,9 +12,15 @@ from signalkeep.rules.catalogue import BY_ID
 from signalkeep.rules.contract import Caution, Scope
 from signalkeep.rules.judge import Judge, Profile, defaults
 from signalkeep.rules.reading import Recent
-from tests.rules.support import ids_of, judge_all, profile_of, reading
+from tests.rules.support import day_of, ids_of, judge_all, judge_the_day, profile_of, reading
 
 TELEPORT = BY_ID["KIN-01"]
+ATTRIBUTES = (
+    "alarm", "battery_pct", "battery_v", "can_odometer_m", "charging", "coolant_c", "engine_load_pct", "fuel_l",
+    "fuel_pct", "fuel_type", "gnss_jamming", "gnss_status", "gsm_rssi", "hdop", "hybrid_battery_pct", "hybrid_v",
+    "ignition", "intake_temp_c", "jamming", "maf_gps", "map_kpa", "motion", "obd_speed_kmh", "odometer_m", "power_v",
+    "rpm", "throttle_pct", "timing_advance_deg", "unplugged", "vehicle_battery_pct",
+)  # fmt: skip
 
 
 def test_a_jump_and_back_marks_the_one_point() -> None:
@@ -48,6 +55,20 @@ def test_a_clock_ahead_of_ours_moves_nothing() -> None:
     for one in (reading(0), ahead):
         Judge().judge(one, recent, profile_of("KIN-01"))
     assert recent.newest_s == reading(0).time_s
+
+
+def test_the_memory_knows_since_when_the_engine_has_idled() -> None:
+    judge, recent, profile = Judge(), Recent(), profile_of("POS-01")
+    seen = []
+    for one in (
+        reading(0, attributes={"ignition": True}), reading(10), reading(20, speed_kmh=6.0),
+        reading(30, fix_valid=False, attributes={"ignition": True}), reading(40, attributes={"ignition": 1}),
+        reading(50, attributes={"ignition": True}), reading(4000, attributes={"ignition": True}),
+        reading(4010, attributes={"ignition": False}),
+    ):  # fmt: skip
+        judge.judge(one, recent, profile)
+        seen.append(None if recent.idle_since_s is None else recent.idle_since_s - (reading(0).time_s or 0.0))
+    assert seen == [0, 0, None, None, 40, 40, 4000, None]
 
 
 def test_a_hit_is_live_only_if_it_came_in_time_and_in_order() -> None:
@@ -141,4 +162,10 @@ def test_nothing_a_device_can_send_breaks_a_rule() -> None:
         reading(7, latitude=nan, speed_kmh=inf), reading(8, time_s=None, wire_s=nan), reading(-nan, received_s=nan),
         reading(9000, wire_s=inf, time_s=None), reading(9000, received_s=inf, event_code="", event_known=False),
     ]  # fmt: skip
+    values: list[Any] = ["0", None, [1], {}, True, nan, inf, -inf, 10**400, -1, 0, 1, 0.5, 1e300]
+    for at_s, value in enumerate(values, 5):
+        speed_kmh = value if isinstance(value, float) else 30.0
+        strange.append(reading(at_s, speed_kmh=speed_kmh, attributes=dict.fromkeys(ATTRIBUTES, value)))
     judge_all(strange, profile_of())
+    judge_all(reversed(strange), profile_of())
+    judge_the_day(day_of(strange), profile_of())

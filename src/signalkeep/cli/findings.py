@@ -1,4 +1,7 @@
-"""`findings`: what rules found in the signals of devices; and what a person says of it, which beats the rules."""
+"""`findings`: what rules found in the signals of devices, and what people say of it.
+
+A mark of a person beats the rules: it is applied by the next sweep, and kept when it is taken back.
+"""
 
 from __future__ import annotations
 

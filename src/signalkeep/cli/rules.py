@@ -1,4 +1,7 @@
-"""`rules`: what rules there are, what each says, and what they find in a file or in what is stored."""
+"""`rules`: what rules there are, what each says, and what they find in a file or in what is stored.
+
+Only `rules sweep` writes anything; `rules run` tries rules out, on files without any database.
+"""
 
 from __future__ import annotations
 

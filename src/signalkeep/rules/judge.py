@@ -28,6 +28,8 @@ from signalkeep.rules.reading import Point, Reading, Recent, Run
 REANCHOR_POINTS: Final = 3  # in a row that agree with each other
 INTERVAL_GAIN: Final = 1 / 8  # how much of a new interval goes into the usual one
 INTERVAL_GROWTH_MAX: Final = 4.0  # a longer one counts as so many times the usual: a gap is not what is usual
+IDLE_KMH_MAX: Final = 5.0
+IDLE_GAP_S_MAX: Final = 3600.0  # units that sleep without ignition never say that it went off
 
 
 class Applied(NamedTuple):
@@ -228,6 +230,7 @@ def _remember(reading: Reading, recent: Recent, profile: Profile, *, doubted: bo
     assert reading.time_s is not None
     if recent.newest_s is not None:
         _learn_interval(reading.time_s - recent.newest_s, recent)
+    _note_idle(reading, reading.time_s, recent)
     recent.newest_s = reading.time_s
     if reading.on_globe and reading.fix_valid:
         recent.last = _point(reading)
@@ -248,6 +251,17 @@ def _learn_interval(step_s: float, recent: Recent) -> None:
         recent.interval_s = step_s
     else:
         recent.interval_s = usual_s + INTERVAL_GAIN * (min(step_s, INTERVAL_GROWTH_MAX * usual_s) - usual_s)
+
+
+def _note_idle(reading: Reading, time_s: float, recent: Recent) -> None:
+    """Since when it has stood with the ignition on. A lost fix is neither motion nor rest."""
+    ignition, speed_kmh = reading.attributes.get("ignition"), reading.speed_kmh
+    if ignition == 0 or (speed_kmh is not None and speed_kmh > IDLE_KMH_MAX):
+        recent.idle_since_s = None
+    elif ignition == 1 and reading.fix_valid:
+        newest_s = recent.newest_s
+        if recent.idle_since_s is None or newest_s is None or time_s - newest_s > IDLE_GAP_S_MAX:
+            recent.idle_since_s = time_s
 
 
 def _point(reading: Reading) -> Point:

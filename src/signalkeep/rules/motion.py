@@ -37,23 +37,27 @@ def frozen(reading: Reading, recent: Recent, limits: Limits) -> Answer:
     ):
         return False
     slow_kmh, speed_kmh = limits["speed_kmh"], reading.speed_kmh
-    source = "speed"
-    if speed_kmh is None or not speed_kmh > slow_kmh:
-        source, speed_kmh = "speed by the engine control", reading.number("obd_speed_kmh")
-    if speed_kmh is None or not speed_kmh > slow_kmh:
-        source, speed_kmh = "speed by odometer", _odometer_kmh(reading, recent)
-    if speed_kmh is None:
-        return None if reading.speed_kmh is None else False
-    if not speed_kmh > slow_kmh:
-        return False
-    return f"still at {reading.latitude:.6f}, {reading.longitude:.6f}, but {source} {speed_kmh:.0f} km/h"
+    if speed_kmh is not None and speed_kmh > slow_kmh:
+        return _still(reading, f"speed {speed_kmh:.0f} km/h")
+    engine_kmh = number_of(reading.attributes.get("obd_speed_kmh"))
+    if engine_kmh is not None and engine_kmh > slow_kmh:
+        return _still(reading, f"speed by the engine control {engine_kmh:.0f} km/h")
+    odometer_kmh = _odometer_kmh(reading, recent)
+    if odometer_kmh is not None and odometer_kmh > slow_kmh:
+        return _still(reading, f"speed by odometer {odometer_kmh:.0f} km/h")
+    return None if speed_kmh is None and engine_kmh is None and odometer_kmh is None else False
+
+
+def _still(reading: Reading, but: str) -> str:
+    return f"still at {reading.latitude:.6f}, {reading.longitude:.6f}, but {but}"
 
 
 def _odometer_kmh(reading: Reading, recent: Recent) -> float | None:
-    metres, before = reading.number("odometer_m"), recent.known_number("odometer_m")
-    if metres is None or before is None or reading.time_s is None or reading.time_s <= before[0]:
+    known, value = recent.known.get("odometer_m"), reading.attributes.get("odometer_m")
+    if known is None or value is None or reading.time_s is None or reading.time_s <= known[0]:
         return None
-    return (metres - before[1]) / (reading.time_s - before[0]) * 3.6
+    before_m, metres = number_of(known[1]), number_of(value)
+    return None if before_m is None or metres is None else (metres - before_m) / (reading.time_s - known[0]) * 3.6
 
 
 def speed_against_way(reading: Reading, recent: Recent, limits: Limits) -> Answer:

@@ -75,7 +75,7 @@ def high_dilution(reading: Reading, limits: Limits) -> Answer:
     if 0 < hdop <= limits["hdop_max"]:
         return False
     if not 0 < hdop <= HDOP_MOST:
-        return f"horizontal dilution {hdop:g}, which cannot be: perhaps sent in another scale"
+        return f"horizontal dilution {str(hdop)[:12]}, which cannot be: perhaps sent in another scale"
     detail = f"horizontal dilution {hdop:g}"
     return detail if hdop > limits["hdop_usable_max"] else Caution(detail)
 

@@ -107,7 +107,8 @@ class Recent:
     """
 
     __slots__ = (
-        "candidate", "candidates", "good", "implied_kmh", "interval_s", "known", "last", "model", "newest_s",
+        "candidate", "candidates", "good", "idle_since_s", "implied_kmh", "interval_s", "known", "last", "model",
+        "newest_s",
         "profile", "runs", "same_time", "step_m", "step_s",
     )  # fmt: skip
 
@@ -116,6 +117,7 @@ class Recent:
         self.profile = profile  # the judge's: which rules with which limits
         self.newest_s: float | None = None  # time of the newest reading
         self.interval_s: float | None = None  # usual, between readings while the ignition is not known to be off
+        self.idle_since_s: float | None = None  # since when the ignition has been on without motion
         self.last: Point | None = None
         self.good: Point | None = None
         self.candidate: Point | None = None  # where a device may have jumped to

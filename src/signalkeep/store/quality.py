@@ -1,4 +1,7 @@
-"""What people ask about quality: scores, findings, error types; and what they say of it: marks."""
+"""What people ask about quality: scores, findings, error types; and what they say of it: marks.
+
+Whoever marks signals has their days judged again; nothing here touches a signal.
+"""
 
 from __future__ import annotations
 

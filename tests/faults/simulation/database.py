@@ -36,7 +36,7 @@ HANGS, KILLED = "no answer", "killed"
 
 
 class Server:
-    """Runs the driver on a real loop of its own, a fast one, for as long as something is asked, while ours stands still."""
+    """Runs the driver on a real loop of its own, a fast one, while something is asked and ours stands still."""
 
     def __init__(self, dsn: str) -> None:
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
