@@ -36,11 +36,12 @@ HANGS, KILLED = "no answer", "killed"
 
 
 class Server:
-    """Runs the driver on a real loop of its own, a fast one, while something is asked and ours stands still."""
+    """Runs the driver on a fast loop of its own, for as long as something is asked, while ours stands still."""
 
     def __init__(self, dsn: str) -> None:
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._askers: dict[str, asyncpg.Connection[Any]] = {}
+        self._spare: dict[str, list[asyncpg.Connection[Any]]] = {}
         self._watcher = self.do(connect(dsn, application="watcher", settings=UNSAFE))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -51,10 +52,22 @@ class Server:
         finally:
             asyncio._set_running_loop(ours)
 
-    def terminate(self, connection: asyncpg.Connection[Any]) -> None:
-        """Break a connection off, and wait until the server has seen it: its locks are free, its work undone."""
-        if not connection.is_closed():
+    def connect(self, dsn: str) -> asyncpg.Connection[Any]:
+        """A session that nobody has used, or one that is as if nobody had: a new one takes the server long."""
+        spare = self._spare.setdefault(dsn, [])
+        return spare.pop() if spare else self.do(connect(dsn, application="simulated", settings=UNSAFE))
+
+    def end(self, dsn: str, connection: asyncpg.Connection[Any]) -> None:
+        """For the server it is over: its locks are free, its work undone. Without work to undo, the session is kept."""
+        if connection.is_in_transaction():
             self.do(self._terminate(connection))
+        elif not connection.is_closed():
+            self.do(self._discard(connection))
+            self._spare[dsn].append(connection)
+
+    async def _discard(self, connection: asyncpg.Connection[Any]) -> None:
+        await connection.execute("DISCARD ALL")
+        await connection.reload_schema_state()  # forgets the statements that were prepared
 
     async def _terminate(self, connection: asyncpg.Connection[Any]) -> None:
         pid = connection.get_server_pid()
@@ -75,7 +88,8 @@ class Server:
         return list(await self._askers[dsn].fetch(query, *arguments))
 
     def close(self) -> None:
-        for connection in (self._watcher, *self._askers.values()):
+        spare = (connection for connections in self._spare.values() for connection in connections)
+        for connection in (self._watcher, *self._askers.values(), *spare):
             self.do(connection.close(timeout=10))
         self._loop.close()
 
@@ -109,8 +123,7 @@ class Database:
         if fault:
             self.count(fault)
             raise DatabaseUnavailable(f"made up: {fault}")
-        real = self.server.do(connect(self.dsn, application="simulated", settings=UNSAFE))
-        connection = Connection(self, process, real)
+        connection = Connection(self, process, self.server.connect(self.dsn))
         self._open.append(connection)
         process.at_death.append(connection.terminate)
         return connection
@@ -161,7 +174,7 @@ class Connection:
 
     def __init__(self, database: Database, process: Process, real: asyncpg.Connection[Any]) -> None:
         self._database, self._process, self._real = database, process, real
-        self._has_turn = False
+        self._has_turn = self._closed = False
         self.depth = 0  # of transactions
 
     async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
@@ -194,7 +207,7 @@ class Connection:
         return Transaction(self, self._real.transaction(**options))
 
     def is_closed(self) -> bool:
-        return self._real.is_closed()
+        return self._closed
 
     def is_in_transaction(self) -> bool:
         return self.depth > 0
@@ -206,7 +219,9 @@ class Connection:
 
     def terminate(self) -> None:
         """Break off; an open transaction is rolled back."""
-        self._database.server.terminate(self._real)
+        if not self._closed:
+            self._closed = True
+            self._database.server.end(self._database.dsn, self._real)
         self._database.forget(self)
         self._end_turn()
 
@@ -228,6 +243,8 @@ class Connection:
         if fault == DEADLOCK and self.depth:
             database.count(fault)
             raise asyncpg.DeadlockDetectedError("made up: deadlock detected")
+        if self._closed:  # its session may be another's by now
+            raise asyncpg.InterfaceError("connection is closed")
         result = database.server.do(_call(self._real, name, *arguments, **options))
         if fault == LOST_AFTER:
             database.count("commit of unknown outcome" if name == "commit" else fault)
@@ -240,7 +257,7 @@ class Connection:
         if not self._has_turn:
             await self._database.take_turn()
             self._has_turn = True
-            if self._real.is_closed():
+            if self._closed:
                 self._end_turn()
                 self._process.check()
                 raise asyncpg.InterfaceError("connection is closed")
