@@ -54,7 +54,7 @@ CORE_BUGS: Final = (
         "journal/writer.py",
         "            self._in_flight += self._queue  #",
         "            pass  #",
-        first=7,
+        first=11,
     ),
     Bug(
         "no room counts as stored",
@@ -88,6 +88,7 @@ CORE_BUGS: Final = (
         "ingest/driver.py",
         "            self._reader.seek(lowest)",
         "            pass",
+        first=3,
     ),
     Bug(
         "the key holds the time of receipt",
@@ -102,6 +103,7 @@ CORE_BUGS: Final = (
         "ingest/keys.py",
         "    value = digest(protocol, raw_record)",
         "    value = digest(protocol, raw_record + str(received_at).encode())",
+        first=2,
     ),
     Bug(
         "quarantine does not look for twins",
@@ -117,6 +119,7 @@ CORE_BUGS: Final = (
         "ingest/pipeline.py",
         "        elif len(ranges[0].entries) > 1:",
         "        elif len(ranges[0].entries) > 1_000_000:",
+        first=2,
     ),
     Bug(
         "a rejected record takes its neighbours along",
@@ -124,6 +127,7 @@ CORE_BUGS: Final = (
         "ingest/pipeline.py",
         "            alone = msgspec.structs.replace(rows, signals=[row], quarantined=[])",
         "            alone = msgspec.structs.replace(rows, quarantined=[])",
+        first=2,
     ),
     Bug(
         "segments go before the database has them",
@@ -146,7 +150,7 @@ CORE_BUGS: Final = (
         "gateway/service.py",
         "        if self._shared.refusals:\n            counts",
         "        if len(self._shared.refusals) > 1_000:\n            counts",
-        first=7,
+        first=16,
     ),
     Bug(
         "duplicates are not counted",
@@ -154,6 +158,7 @@ CORE_BUGS: Final = (
         "store/writer.py",
         "        count.duplicate = count.records - count.stored - count.quarantined - count.suppressed",
         "        count.duplicate = 0",
+        first=2,
     ),
     Bug(
         "sockets stay unread once the disk was full",

@@ -29,7 +29,7 @@ HISTORY_BUGS: Final = (
         "ingest/worker.py",
         "            if hole.journal_id is not None:\n",
         "            if hole.journal_id is None:\n",
-        first=9,
+        first=17,
     ),
     Bug(
         "a hole is taken for something new",
@@ -37,7 +37,7 @@ HISTORY_BUGS: Final = (
         "ingest/batches.py",
         "        return Fit.HOLE\n",
         "        return Fit.NEW\n",
-        first=9,
+        first=17,
     ),
     Bug(
         "done in one lane is done in all",
@@ -69,7 +69,7 @@ HISTORY_BUGS: Final = (
         "broker/stream.py",
         "        if max(state.hole_epoch for state in states) >= self.epoch:\n",
         "        if max(state.hole_epoch for state in states) > self.epoch:\n",
-        first=9,
+        first=17,
     ),
     Bug(
         "a stall is no evidence",
@@ -77,7 +77,7 @@ HISTORY_BUGS: Final = (
         "broker/stream.py",
         "            if depth == 0:\n",
         "            if depth < 0:\n",
-        first=39,
+        first=67,
     ),
     Bug(
         "going back begins no epoch",
@@ -85,7 +85,7 @@ HISTORY_BUGS: Final = (
         "broker/stream.py",
         "        self.epoch = max(self.epoch, self._epoch_found) + 1\n",
         "        self.epoch = max(self.epoch, self._epoch_found)\n",
-        first=9,
+        first=17,
     ),
     Bug(
         "a message that was not confirmed counts as sent",
