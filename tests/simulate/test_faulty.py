@@ -49,6 +49,12 @@ def test_kinds_take_turns_over_a_fleet() -> None:
     assert set(drawn.values()) == {3}
 
 
+def test_no_kind_is_left_out_because_another_takes_the_whole_day() -> None:
+    for per_unit in (0.5, 1, 2, 6, 2.5):
+        drawn = Counter(kind for index in range(600) for kind in kinds_for(index, tuple(KINDS), per_unit, 7))
+        assert set(drawn) == set(KINDS)
+
+
 def test_a_rate_below_one_leaves_units_sound() -> None:
     drawn = [len(kinds_for(index, ["gap", "teleport"], 0.3, 7)) for index in range(400)]
     assert set(drawn) == {0, 1}
@@ -57,7 +63,7 @@ def test_a_rate_below_one_leaves_units_sound() -> None:
 
 def test_who_has_a_fault_all_day_has_no_other() -> None:
     drawn = [kinds_for(index, ["gap", "wrong_unit", "frozen"], 2, 7) for index in range(30)]
-    assert ["wrong_unit"] in drawn
+    assert drawn.count(["wrong_unit"]) == 15
     assert all(len(kinds) == 2 for kinds in drawn if "wrong_unit" not in kinds)
 
 
@@ -76,9 +82,9 @@ def test_the_engine_agrees_with_the_drive(scenario: str) -> None:
     assert len(on) > 100
     for one in on:
         said, speed_kmh = one.attributes, one.speed_kmh or 0
-        assert abs(said["obd_speed_kmh"] - speed_kmh) <= 0.04 * speed_kmh + 1
+        assert abs(said["obd_speed_kmh"] - speed_kmh) <= 0.04 * speed_kmh + 4
         assert 500 < said["rpm"] < 5000
-        assert said["rpm"] < 900 or speed_kmh > 2
+        assert said["rpm"] < 900 or speed_kmh > 1
         assert 10 <= said["coolant_c"] <= 98
         assert 0 <= said["engine_load_pct"] <= 100 >= said["throttle_pct"] >= 0
         assert one.attributes["hdop"] < 2

@@ -200,7 +200,7 @@ RULES: Final = (
             "if it ends within minutes of a start, nothing has to be done: such positions are not used",
             "else have the installer check the antenna",
         ),
-        source="points from makers' documents and issue lists; Nuonic describes the effect; distances: field knowledge",
+        source="points from forum threads, issue lists and field knowledge; Nuonic describes the effect",
         limits={
             "near_m": Limit(300.0, "m", "as near to a default point as this"),
             "away_m": Limit(50_000.0, "m", "and farther than this from the last good point"),

@@ -52,14 +52,22 @@ def made_ahead(recorder: Recorder, schedule: Schedule, start: datetime, until_s:
 
 
 def kinds_for(index: int, kinds: Sequence[str], per_unit: float, seed: int) -> list[str]:
-    """What a unit gets. A fault that it has all day is its only one."""
-    turns = list(kinds)
-    random.Random(f"{seed} kinds").shuffle(turns)  # noqa: S311 - reproducible faults, not a secret
-    chance = random.Random(f"{seed} {index} faults").random()  # noqa: S311 - as above
+    """What a unit gets. A fault that it has all day is its only one, so those go to units of their own."""
+    chance = random.Random(f"{seed} {index} faults").random()  # noqa: S311 - reproducible faults, not a secret
     count = int(per_unit) + (chance < per_unit % 1)
-    first = index * math.ceil(per_unit)
-    chosen = [turns[(first + number) % len(turns)] for number in range(count)]
-    return next(([name] for name in chosen if KINDS[name].whole), chosen)
+    if not count:
+        return []
+    turns = list(kinds)
+    random.Random(f"{seed} kinds").shuffle(turns)  # noqa: S311 - as above
+    whole = [name for name in turns if KINDS[name].whole]
+    rest = [name for name in turns if not KINDS[name].whole]
+    together = math.ceil(per_unit)
+    units = len(whole) + math.ceil(len(rest) / together)  # that it takes for all kinds to have had a turn
+    rounds, place = divmod(index, units)
+    if place < len(whole):
+        return [whole[place]]
+    first = (rounds * (units - len(whole)) + place - len(whole)) * together
+    return [rest[(first + number) % len(rest)] for number in range(count)]
 
 
 def write_truth(path: Path, planted: Iterable[Planted]) -> None:
