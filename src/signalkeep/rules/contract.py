@@ -104,6 +104,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     bit: int | None = None  # of signal.flags; None: it marks no signals
     spoils_position: bool = False  # where it hits, the position does not count as good, unless it says `Caution`
     reanchors: bool = False  # ... until a few points in a row agree with each other; needs a limit speed_kmh_max
+    needs: frozenset[str] = frozenset()  # attributes: where a signal has none of them, it is not asked; empty: always
     tracks: tuple[str, ...] = ()  # attributes whose last value it compares with (`Recent.known`)
     version: int = 1
     error_type: int | None = None  # of the talk's table error_type

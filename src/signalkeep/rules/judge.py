@@ -15,7 +15,7 @@ memory that it is given.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from signalkeep.model import Flag
 from signalkeep.rules.contract import Dimension, Limits, Rule, Scope
 from signalkeep.rules.reading import Point, Reading, Recent, Run
 
+NAME_SETS_MAX: Final = 10_000  # names of attributes may be anything
 REANCHOR_POINTS: Final = 3  # in a row that agree with each other
 INTERVAL_GAIN: Final = 1 / 8  # how much of a new interval goes into the usual one
 INTERVAL_GROWTH_MAX: Final = 4.0  # a longer one counts as so many times the usual: a gap is not what is usual
@@ -70,10 +71,17 @@ def asked_bit(dimension: Dimension) -> int:
     return 1 << list(Dimension).index(dimension)
 
 
+class Asked(NamedTuple):
+    """The rules that signals with certain attributes are asked, laid out for speed: check, limits, dimension, rule."""
+
+    alone: tuple[tuple[Any, Limits, int, Applied], ...]
+    recent: tuple[tuple[Any, Limits, int, Applied], ...]
+
+
 class Profile:
     """The rules that are on for some devices, each with its limits; in the order in which they are asked."""
 
-    __slots__ = ("alone", "days", "jump_kmh", "recent", "tracks")
+    __slots__ = ("_by_names", "alone", "days", "jump_kmh", "recent", "tracks")
 
     def __init__(self, rules: Iterable[tuple[Rule, Limits]]) -> None:
         applied = [
@@ -84,9 +92,27 @@ class Profile:
         self.recent = tuple(one for one in applied if one.rule.scope is Scope.RECENT)
         self.days = tuple(one for one in applied if one.rule.scope is Scope.DAY)
         self.tracks = frozenset(name for one in applied for name in one.rule.tracks)
+        self._by_names: dict[tuple[str, ...], Asked] = {}
         self.jump_kmh = min(
             (one.limits["speed_kmh_max"] for one in self.recent if one.rule.reanchors), default=float("inf")
         )
+
+    def asked_of(self, attributes: Mapping[str, Any]) -> Asked:
+        """The rules for signals with these attributes. Devices send few different sets of them."""
+        names = tuple(attributes)
+        asked = self._by_names.get(names)
+        if asked is None:
+            if len(self._by_names) >= NAME_SETS_MAX:
+                self._by_names.clear()
+            asked = self._by_names[names] = Asked(_asked(self.alone, names), _asked(self.recent, names))
+        return asked
+
+
+def _asked(rules: Iterable[Applied], names: Iterable[str]) -> tuple[tuple[Any, Limits, int, Applied], ...]:
+    there = frozenset(names)
+    return tuple(
+        (one.check, one.limits, one.asks, one) for one in rules if not one.rule.needs or one.rule.needs & there
+    )
 
 
 def defaults(rule: Rule) -> dict[str, float]:
@@ -120,15 +146,16 @@ class Judge:
             reading.behind_s = newest_s - time_s
         found: list[tuple[Applied, str, float]] = []
         asked = 0
-        for one in profile.alone:
+        rules = profile.asked_of(reading.attributes)
+        for check, values, asks, one in rules.alone:
             try:
-                answer = one.check(reading, one.limits)
+                answer = check(reading, values)
             except Exception as error:
                 self.note_broken(one.rule, error)
                 continue
             if answer is None:
                 continue
-            asked |= one.asks
+            asked |= asks
             if answer:
                 found.append((one, answer, 0.0))
         doubted = _doubted(found) if found else False
@@ -136,7 +163,7 @@ class Judge:
             return _judged(found, reading, asked)
         recent.same_time = time_s == newest_s
         _step(reading, recent, doubted=doubted)
-        asked |= self._ask_recent(reading, recent, profile, found)
+        asked |= self._ask_recent(reading, recent, rules.recent, found)
         if not doubted and _doubted(found):
             found = _reanchored(found, reading, recent, profile)
             doubted = _doubted(found)
@@ -145,19 +172,23 @@ class Judge:
         return _judged(found, reading, asked)
 
     def _ask_recent(
-        self, reading: Reading, recent: Recent, profile: Profile, found: list[tuple[Applied, str, float]]
+        self,
+        reading: Reading,
+        recent: Recent,
+        rules: Iterable[tuple[Any, Limits, int, Applied]],
+        found: list[tuple[Applied, str, float]],
     ) -> int:
         """Ask the rules that look back; in which dimensions they could say anything."""
         asked = 0
-        for one in profile.recent:
+        for check, values, asks, one in rules:
             try:
-                answer = one.check(reading, recent, one.limits)
+                answer = check(reading, recent, values)
             except Exception as error:
                 self.note_broken(one.rule, error)
                 continue
             if answer is None:
                 continue
-            asked |= one.asks
+            asked |= asks
             since_s = 0.0
             if one.lasting:
                 if recent.same_time or (answer is False and recent.runs is None):
