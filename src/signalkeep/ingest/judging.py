@@ -32,7 +32,7 @@ class Judging:
     def __init__(self, book: Rulebook, clock: Clock) -> None:
         self._book = book
         self._clock = clock
-        self._judge = Judge()
+        self._judge = Judge(quick=True)
         self._recent: dict[int, Recent] = {}
         self._customers: dict[int, str] = {}
         self._codes: frozenset[tuple[str, str]] = frozenset()

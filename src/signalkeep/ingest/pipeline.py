@@ -293,15 +293,22 @@ class Pipeline:
                 if isinstance(entry, FrameEntry):
                     protocol = self.read_as.get(seq) or self._protocols.get(entry.protocol)
                     device = devices[entry.device_number]
-                    frame = triage(seq, entry, device, protocol, retention_days=self._rules.retention_days)
-                    if self._judging is not None:
-                        self._judging.judge(frame)
-                    rows.append(frame)
+                    rows.append(triage(seq, entry, device, protocol, retention_days=self._rules.retention_days))
                 else:
                     others.append(entry)
+            await self._judge(rows[rows_before:])
             frames, rest = len(rows) - rows_before, len(others) - others_before
             moves.append(CursorMove(one.lane, one.after_seq, one.last_seq, frames, rest, one.lost))
         return IngestBatch(self._journal_id, moves, rows, refusals_in(others), sessions_in(others))
+
+    async def _judge(self, frames: Sequence[FrameRows]) -> None:
+        """After all of them are decoded: doing one thing for long is what processors are fast at."""
+        if self._judging is None:
+            return
+        for number, frame in enumerate(frames):
+            if number % FRAMES_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            self._judging.judge(frame)
 
     async def _devices_of(self, ranges: list[_Range]) -> Mapping[str, Device]:
         """The registry's entries for the devices of ranges. The connection is only waited for if one is missing."""

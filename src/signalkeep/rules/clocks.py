@@ -14,6 +14,7 @@ from signalkeep import limits as bounds
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.days import DayHit, DeviceDay
 from signalkeep.rules.reading import Reading
+from signalkeep.rules.screen import INF
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_S: Final = 86_400.0
@@ -131,6 +132,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.SIGNAL,
         check=wrong_unit,
+        quiet=lambda _: {"wire_delay_s": (-OLD_S, OLD_S), "time_s": (YEAR_2015_S, INF)},
         meaning="The time makes sense only if it is read in another unit: seconds for milliseconds, or the other way "
         "round. The time of arrival stands in for it.",
         causes=(
@@ -152,6 +154,7 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=in_the_future,
+        quiet=lambda limits: {"delay_s": (-limits["ahead_s"], INF)},
         meaning="The signal happened later than it arrived, so the device's clock is ahead. It never becomes the "
         "latest position: else that would stand still until the time has come.",
         causes=(
@@ -178,6 +181,7 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=too_old,
+        quiet=lambda limits: {"delay_s": (-INF, limits["age_s"]), "time_s": (limits["first_s"], INF)},
         meaning="The signal is older than a backlog usually is, or than any device of today. Most likely its clock was "
         "lost; then it would stand in a track of long ago.",
         causes=(
@@ -203,6 +207,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.SIGNAL,
         check=rolled_over,
+        quiet=lambda _: {"delay_s": (-INF, ROLLOVER_S / 2)},
         meaning="The time is a multiple of 1024 weeks in the past. The satellites count weeks up to 1023, and this "
         "receiver no longer knows which round it is; the time is right but for that.",
         causes=("the receiver's firmware is older than the round it was made for",),

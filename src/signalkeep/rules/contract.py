@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from signalkeep.rules.days import DayHit, DeviceDay
     from signalkeep.rules.fleet import FleetHit, FleetView
     from signalkeep.rules.reading import Reading, Recent
+    from signalkeep.rules.screen import Ranges
 
 FIRST_BIT: Final = 8  # of `signal.flags`; below are those of `model.Flag`
 OWN_FIRST_BIT: Final = 53  # of rules that users add
@@ -104,6 +105,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     bit: int | None = None  # of signal.flags; None: it marks no signals
     spoils_position: bool = False  # where it hits, the position does not count as good, unless it says `Caution`
     reanchors: bool = False  # ... until a few points in a row agree with each other; needs a limit speed_kmh_max
+    quiet: Callable[[Limits], Ranges] | None = None  # ranges without a hit
     needs: frozenset[str] = frozenset()  # attributes: where a signal has none of them, it is not asked; empty: always
     tracks: tuple[str, ...] = ()  # attributes whose last value it compares with (`Recent.known`)
     version: int = 1

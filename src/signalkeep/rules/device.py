@@ -11,6 +11,7 @@ from typing import Any, Final
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.days import DayHit, DeviceDay
 from signalkeep.rules.reading import Reading, Recent, number_of
+from signalkeep.rules.screen import INF, NEVER
 
 GNSS_RESTS: Final = frozenset({0, 3})  # off, asleep: then no fix is no fault
 GNSS_ANTENNA_FAULT: Final = 5  # Teltonika's older families: the antenna draws too much current
@@ -73,17 +74,22 @@ def jamming(reading: Reading, limits: Limits) -> Answer:
 
 def unplugged(reading: Reading, recent: Recent, limits: Limits) -> Answer:
     """DEV-03. A device that still speaks without its supply runs on its battery: no need to watch that fall."""
-    attributes = reading.attributes
-    event, alarm = level_of(attributes.get("unplugged")), attributes.get("alarm")
-    if event is not None and event >= 1:
-        return "the device says that it was unplugged"
-    if type(alarm) is str and alarm in TAMPERED:
+    get = reading.attributes.get
+    event, alarm = get("unplugged"), get("alarm")
+    if event is not None:
+        event = level_of(event)
+        if event is not None and event >= 1:
+            return "the device says that it was unplugged"
+    if alarm is not None and type(alarm) is str and alarm in TAMPERED:
         return f"alarm: {alarm}"
-    volts, before = number_of(attributes.get("power_v")), recent.known_number("power_v")
-    if volts is not None and before is not None and volts <= limits["gone_v"] and before[1] >= limits["supplied_v"]:
+    volts = number_of(get("power_v"))
+    if volts is None or "power_v" not in recent.known:
+        return None if event is None and alarm is None else False
+    if volts > limits["gone_v"]:
+        return False
+    before = recent.known_number("power_v")
+    if before is not None and before[1] >= limits["supplied_v"]:
         return f"supply from {before[1]:.1f} to {volts:.1f} V"
-    if event is None and alarm is None and (volts is None or before is None):
-        return None
     return False
 
 
@@ -136,6 +142,8 @@ JAMMING: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.SIGNAL,
     check=jamming,
+    needs=frozenset({"gnss_jamming", "jamming", "alarm"}),
+    quiet=lambda _: {"gnss_jamming": (-INF, 0), "jamming": (-INF, 0), "alarm": NEVER},
     meaning="The device says that somebody disturbs its satellite signals or its network. Positions may be missing or "
     "wrong, and this is not the device's fault.",
     causes=(
@@ -159,6 +167,7 @@ UNPLUGGED: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=unplugged,
+    needs=frozenset({"unplugged", "alarm", "power_v"}),
     meaning="The device has just lost the vehicle's supply, or says that somebody tampers with it. It lives on its "
     "battery for hours at most, then nothing more will come.",
     causes=(

@@ -198,6 +198,7 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.RECENT,
         check=other_part,
+        needs=frozenset(PARTS),
         meaning="The device names another SIM card, firmware, vehicle or model than before. It was serviced, or "
         "somebody has changed something that should not be changed.",
         causes=(

@@ -24,6 +24,7 @@ from signalkeep import limits
 from signalkeep.model import Flag
 from signalkeep.rules.contract import Dimension, Limits, Rule, Scope
 from signalkeep.rules.reading import Point, Reading, Recent, Run
+from signalkeep.rules.screen import Ranges, Screen
 
 NAME_SETS_MAX: Final = 10_000  # names of attributes may be anything
 REANCHOR_POINTS: Final = 3  # in a row that agree with each other
@@ -76,6 +77,10 @@ class Asked(NamedTuple):
 
     alone: tuple[tuple[Any, Limits, int, Applied], ...]
     recent: tuple[tuple[Any, Limits, int, Applied], ...]
+    loud_alone: tuple[tuple[Any, Limits, int, Applied], ...]  # those that a screen cannot answer for
+    loud_recent: tuple[tuple[Any, Limits, int, Applied], ...]
+    screen: Screen
+    tracked: tuple[str, ...]  # of the attributes, those that are remembered
 
 
 class Profile:
@@ -104,15 +109,34 @@ class Profile:
         if asked is None:
             if len(self._by_names) >= NAME_SETS_MAX:
                 self._by_names.clear()
-            asked = self._by_names[names] = Asked(_asked(self.alone, names), _asked(self.recent, names))
+            tracked = tuple(name for name in names if name in self.tracks)
+            asked = self._by_names[names] = _asked(self.alone, self.recent, names, tracked)
         return asked
 
 
-def _asked(rules: Iterable[Applied], names: Iterable[str]) -> tuple[tuple[Any, Limits, int, Applied], ...]:
+def _asked(
+    alone: Iterable[Applied], recent: Iterable[Applied], names: tuple[str, ...], tracked: tuple[str, ...]
+) -> Asked:
     there = frozenset(names)
-    return tuple(
-        (one.check, one.limits, one.asks, one) for one in rules if not one.rule.needs or one.rule.needs & there
-    )
+    quiet: list[Ranges] = []
+
+    def laid_out(rules: Iterable[Applied]) -> tuple[tuple[Any, Limits, int, Applied], ...]:
+        return tuple((one.check, one.limits, one.asks, one) for one in rules)
+
+    def loud(rules: Iterable[Applied]) -> list[Applied]:
+        left = []
+        for one in rules:
+            if one.rule.quiet is None:
+                left.append(one)
+            else:
+                quiet.append(one.rule.quiet(one.limits))
+        return left
+
+    alone = [one for one in alone if not one.rule.needs or one.rule.needs & there]
+    recent = [one for one in recent if not one.rule.needs or one.rule.needs & there]
+    loud_alone, loud_recent = loud(alone), loud(recent)
+    screen = Screen(quiet, names)
+    return Asked(laid_out(alone), laid_out(recent), laid_out(loud_alone), laid_out(loud_recent), screen, tracked)
 
 
 def defaults(rule: Rule) -> dict[str, float]:
@@ -126,9 +150,14 @@ def marks_of(rule: Rule, detail: str) -> int:
 
 
 class Judge:
-    """Judges readings. `broken` counts checks that raised, by rule; `first_errors` says how."""
+    """Judges readings. `broken` counts checks that raised, by rule; `first_errors` says how.
 
-    def __init__(self) -> None:
+    `quick`: a reading that passes the screen is spared the rules that have nothing to find in it. Flags and hits are
+    the same; `asked` is not filled in.
+    """
+
+    def __init__(self, *, quick: bool = False) -> None:
+        self._quick = quick
         self.broken: Counter[str] = Counter()
         self.first_errors: dict[str, str] = {}
 
@@ -147,7 +176,8 @@ class Judge:
         found: list[tuple[Applied, str, float]] = []
         asked = 0
         rules = profile.asked_of(reading.attributes)
-        for check, values, asks, one in rules.alone:
+        passes = self._quick and rules.screen.passes(reading)
+        for check, values, asks, one in rules.loud_alone if passes else rules.alone:
             try:
                 answer = check(reading, values)
             except Exception as error:
@@ -163,12 +193,13 @@ class Judge:
             return _judged(found, reading, asked)
         recent.same_time = time_s == newest_s
         _step(reading, recent, doubted=doubted)
-        asked |= self._ask_recent(reading, recent, rules.recent, found)
+        passes = passes and rules.screen.passes_on_the_way(recent)
+        asked |= self._ask_recent(reading, recent, rules.loud_recent if passes else rules.recent, found)
         if not doubted and _doubted(found):
             found = _reanchored(found, reading, recent, profile)
             doubted = _doubted(found)
         if not recent.same_time:
-            _remember(reading, recent, profile, doubted=doubted)
+            _remember(reading, recent, rules.tracked, doubted=doubted)
         return _judged(found, reading, asked)
 
     def _ask_recent(
@@ -257,7 +288,7 @@ def _reanchored(
     return [item for item in found if not item[0].rule.reanchors]
 
 
-def _remember(reading: Reading, recent: Recent, profile: Profile, *, doubted: bool) -> None:
+def _remember(reading: Reading, recent: Recent, tracked: Iterable[str], *, doubted: bool) -> None:
     assert reading.time_s is not None
     if recent.newest_s is not None:
         _learn_interval(reading.time_s - recent.newest_s, recent)
@@ -267,9 +298,9 @@ def _remember(reading: Reading, recent: Recent, profile: Profile, *, doubted: bo
         recent.last = _point(reading)
         if not doubted:
             recent.good, recent.candidate, recent.candidates = recent.last, None, 0
-    attributes = reading.attributes
-    for name in profile.tracks & attributes.keys():
-        recent.known[name] = (reading.time_s, attributes[name])
+    attributes, known = reading.attributes, recent.known
+    for name in tracked:
+        known[name] = (reading.time_s, attributes[name])
 
 
 def _learn_interval(step_s: float, recent: Recent) -> None:

@@ -122,6 +122,7 @@ TELEPORT: Final = Rule(
     severity=Severity.ERROR,
     scope=Scope.RECENT,
     check=teleport,
+    quiet=lambda limits: {"implied_kmh": (0, limits["speed_kmh_max"])},
     meaning="To be here, the device would have had to travel faster than such a vehicle can since its last good "
     "position. Points that follow are compared with that one too, until three in a row agree with each other.",
     causes=(
@@ -209,6 +210,7 @@ SPEED_RANGE: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.SIGNAL,
     check=speed_range,
+    quiet=lambda limits: {"speed_kmh": (0, limits["speed_kmh_max"])},
     meaning="The speed is below zero, or higher than such a vehicle can go. Sums and alarms built on it are wrong.",
     causes=(
         "a poor fix: few satellites, reflected signals",
@@ -254,6 +256,7 @@ SPEED_AGAINST_ENGINE: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=speed_against_engine,
+    needs=frozenset({"obd_speed_kmh"}),
     meaning="The speed of the satellite receiver and that of the engine control have differed for half a minute or "
     "more: one of the two sources is wrong.",
     causes=(

@@ -117,6 +117,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.RECENT,
         check=swapped,
+        quiet=lambda limits: {"implied_kmh": (0, limits["speed_kmh_max"])},
         meaning="The device cannot be where it says, but with latitude and longitude exchanged it is where it should "
         "be. Everything that is made of such positions is on another continent.",
         causes=(
@@ -140,6 +141,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.RECENT,
         check=sign_flipped,
+        quiet=lambda limits: {"implied_kmh": (0, limits["speed_kmh_max"])},
         meaning="The device cannot be where it says, but with the sign of latitude, longitude or both turned it is "
         "where it should be: north for south, or east for west.",
         causes=(
@@ -190,6 +192,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.RECENT,
         check=factory_default,
+        quiet=lambda limits: {"step_m": (0, limits["away_m"])},
         meaning="The device is suddenly at a point that receivers of some makers report before they have a fix. The "
         "vehicle is where it last was for sure.",
         causes=(

@@ -11,6 +11,7 @@ from typing import Final
 from signalkeep.rules import places
 from signalkeep.rules.contract import Answer, Caution, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.reading import Reading
+from signalkeep.rules.screen import INF, NEVER
 
 OTHER_SOURCES: Final = {
     "cell": "from cell towers",
@@ -115,6 +116,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.SIGNAL,
         check=range_of,
+        quiet=lambda _: {},
         meaning="Latitude is not within -90 to 90 degrees, or longitude not within -180 to 180: no such place exists.",
         causes=(
             "the decoder expects another format or scale than this firmware sends",
@@ -136,6 +138,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.SIGNAL,
         check=null_island,
+        quiet=lambda limits: {"off_equator": (limits["degrees"], INF)},
         meaning="Latitude and longitude are both next to 0, in the Gulf of Guinea. Devices send this where they know "
         "no position, and software shows it as one.",
         causes=(
@@ -161,6 +164,7 @@ RULES: Final = (
         severity=Severity.INFO,
         scope=Scope.SIGNAL,
         check=without_fix,
+        quiet=lambda _: {"position_source": NEVER, "gnss_status": (-INF, GNSS_WITHOUT_FIX - 1)},
         meaning="The device sends a position and says itself that it is not from a fix: the last one it knew, one "
         "from cell towers, or one that sensors carried on. It is not where the vehicle was, or only roughly.",
         causes=(
@@ -183,6 +187,7 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=few_satellites,
+        quiet=lambda limits: {"satellites": (limits["satellites_min"], INF)},
         meaning="The device claims a fix, but with fewer satellites than a position in space needs. With three the "
         "height is a guess and the place may be off by hundreds of metres; with none there is no fix at all.",
         causes=(
@@ -210,6 +215,8 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=high_dilution,
+        quiet=lambda limits: {"hdop": (0, limits["hdop_max"])},
+        needs=frozenset({"hdop"}),
         meaning="The satellites stand badly for a fix, so its error is several times the usual one. From about 10 on "
         "a position may be off by a street or more, and is not used.",
         causes=(
@@ -237,6 +244,8 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=poor_accuracy,
+        quiet=lambda limits: {"accuracy_m": (0, limits["accuracy_m_max"])},
+        needs=frozenset({"accuracy_m"}),
         meaning="The device itself gives its position a radius in which a vehicle cannot be found, as positions from "
         "cell towers have it.",
         causes=(
@@ -260,6 +269,10 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=strange_altitude_or_course,
+        quiet=lambda limits: {
+            "altitude_m": (limits["altitude_m_min"], limits["altitude_m_max"]),
+            "course_deg": (0, limits["course_deg_max"]),
+        },
         meaning="Altitude or course lies beyond what there is for a vehicle on the earth. The position may be sound, "
         "but these values are not, and say that something else may be read wrongly, too.",
         causes=(

@@ -19,7 +19,8 @@ NUMBER_MAX: Final = 1e15  # beyond it numbers mean nothing, and integers may not
 
 def number_of(value: Any) -> float | None:
     """A value that can be reckoned with; None for anything else, also for NaN and what is larger than any measure."""
-    return value if type(value) in (int, float) and -NUMBER_MAX < value < NUMBER_MAX else None
+    kind = type(value)
+    return value if (kind is float or kind is int) and -NUMBER_MAX < value < NUMBER_MAX else None
 
 
 class Reading(msgspec.Struct, kw_only=True, gc=False):
@@ -132,4 +133,8 @@ class Recent:
     def known_number(self, name: str) -> tuple[float, float] | None:
         """Time and value of a tracked attribute, if the value is a number."""
         known = self.known.get(name)
-        return None if known is None or number_of(known[1]) is None else known
+        if known is None:
+            return None
+        value = known[1]
+        kind = type(value)
+        return known if (kind is float or kind is int) and -NUMBER_MAX < value < NUMBER_MAX else None

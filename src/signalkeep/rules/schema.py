@@ -6,11 +6,13 @@ Nothing is set right here: a value that means "none" stays as it was sent, and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import nextafter
 from typing import Any, Final
 
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.days import DayHit, DeviceDay
 from signalkeep.rules.reading import Reading
+from signalkeep.rules.screen import INF, Range
 
 NAMES_SHOWN_MAX: Final = 8
 TEXT_SHOWN_MAX: Final = 20
@@ -79,7 +81,7 @@ _PER_CENT: Final = _COMMON | {255, 102, 101.6, 127.5}  # 255 * 0.4, 254 * 0.4, 2
 _DEGREES: Final = _COMMON | {215, 214, 1774.96875, -273, -127}  # a byte less 40, two bytes / 32 less 273
 _VOLTS: Final = (_COMMON | {65.535, 655.35, 6553.5, 3276.75}) - {-32768}
 _TRUTH: Final[frozenset[float]] = frozenset()  # true or false, also as 1 or 0: there is no number for none
-_AS_TRUTH: Final = frozenset({0, 1})
+_AS_TRUTH: Final[frozenset[float]] = frozenset({0, 1})
 
 SENTINELS: Final[dict[str, frozenset[float]]] = {
     "rpm": _COMMON | {8191.875, 16383.75, 16383},
@@ -107,6 +109,18 @@ SENTINELS: Final[dict[str, frozenset[float]]] = {
     "battery_v": _VOLTS,
     **dict.fromkeys(("ignition", "motion", "charging", "blocked", "armed", "door"), _TRUTH),
 }
+
+
+def _sound_range(sentinels: frozenset[float]) -> Range | frozenset[float]:
+    """Around 1, up to the next numbers that stand for none."""
+    if not sentinels:
+        return _AS_TRUTH
+    below = max((value for value in sentinels if value < 1), default=-INF)
+    above = min((value for value in sentinels if value > 1), default=INF)
+    return nextafter(below, INF), nextafter(above, -INF)
+
+
+SOUND: Final = {name: _sound_range(sentinels) for name, sentinels in SENTINELS.items()}
 
 
 def no_value(reading: Reading, _: Limits) -> Answer:
@@ -147,6 +161,7 @@ RULES: Final = (
         severity=Severity.ERROR,
         scope=Scope.SIGNAL,
         check=required,
+        quiet=lambda _: {},
         meaning="The signal has no time, or half a position, or none although the device had a fix. To send no "
         "position without a fix is in order.",
         causes=(
@@ -197,6 +212,7 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=unknown_event,
+        quiet=lambda _: {},
         meaning="The device reports an event that the table of event codes does not have, so nobody is told what has "
         "happened.",
         causes=(
@@ -218,6 +234,8 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.SIGNAL,
         check=no_value,
+        quiet=lambda _: SOUND,
+        needs=frozenset(SENTINELS),
         meaning="An attribute carries the number that stands for no value, or text where a number belongs. Read as a "
         "value it spoils sums and averages.",
         causes=(

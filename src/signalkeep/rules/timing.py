@@ -11,6 +11,7 @@ from signalkeep.rules.clocks import in_words
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.days import DayHit, DeviceDay
 from signalkeep.rules.reading import Reading, Recent
+from signalkeep.rules.screen import INF
 
 HOUR_S: Final = 3600.0
 
@@ -103,6 +104,7 @@ RULES: Final = (
         severity=Severity.WARNING,
         scope=Scope.RECENT,
         check=same_time_other_content,
+        quiet=lambda _: {},
         meaning="Two different signals have the same time, with positions or speeds that cannot both be true. Both are "
         "kept; which one is right, nobody knows.",
         causes=(
@@ -129,6 +131,7 @@ RULES: Final = (
         severity=Severity.INFO,
         scope=Scope.SIGNAL,
         check=out_of_order,
+        quiet=lambda _: {},
         meaning="The signal is older than one that had arrived before. It is stored in its place; it never becomes the "
         "latest position and alarms nobody.",
         causes=(
@@ -178,6 +181,7 @@ RULES: Final = (
         severity=Severity.INFO,
         scope=Scope.SIGNAL,
         check=latency,
+        quiet=lambda limits: {"delay_s": (-INF, limits["late_s"])},
         meaning="The signal arrived long after it happened. It is sound and counts in every report, but it alarms "
         "nobody any more.",
         causes=(

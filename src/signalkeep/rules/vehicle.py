@@ -11,16 +11,17 @@ from typing import Final
 from signalkeep.rules import vehicle_bus, vehicle_power
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.reading import Reading, Recent, number_of
+from signalkeep.rules.screen import INF
 from signalkeep.rules.vehicle_bus import BATTERY_DRIVEN, FUEL_TYPE, drives_electric
 
 
 def odometer_decrease(reading: Reading, recent: Recent, limits: Limits) -> Answer:
     """VEH-01."""
-    metres = number_of(reading.attributes.get("odometer_m"))
-    if metres is None or recent.same_time:
-        return None
     before = recent.known_number("odometer_m")
-    if before is None:
+    if before is None or recent.same_time:
+        return None
+    metres = number_of(reading.attributes.get("odometer_m"))
+    if metres is None:
         return None
     if before[1] - metres <= limits["fall_m"] or metres < limits["reset_m"]:
         return False
@@ -124,6 +125,7 @@ ODOMETER_DECREASE: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=odometer_decrease,
+    needs=frozenset({"odometer_m"}),
     meaning="The odometer is lower than in the reading before. Distances and service intervals across this point are "
     "wrong. A start from below the limit reset_m counts as set back on purpose.",
     causes=(
@@ -151,6 +153,7 @@ ODOMETER_JUMP: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=odometer_jump,
+    needs=frozenset({"odometer_m"}),
     meaning="The odometer has grown by more than the positions show, or than can be driven in the time since the "
     "reading before. Distances across this point are wrong.",
     causes=(
@@ -180,6 +183,7 @@ FUEL: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=fuel,
+    needs=frozenset({"fuel_pct", "fuel_l"}),
     meaning="The fuel level changed by more than it can from one reading to the next. In standing, fuel was filled in "
     "or taken out; in motion, the sensor is at fault. For a gauge that never moves see VEH-09.",
     causes=(
@@ -210,6 +214,7 @@ IGNITION_AGAINST_MOTION: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=ignition_against_motion,
+    needs=frozenset({"ignition"}),
     meaning="The vehicle has moved for a minute with its ignition off, or has stood for half a day with it on. Trips "
     "and idle times, which follow the ignition, are wrong here.",
     causes=(
@@ -238,6 +243,8 @@ ENGINE_AGAINST_MOTION: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=engine_against_motion,
+    needs=frozenset({"rpm"}),
+    quiet=lambda _: {"rpm": (1, INF)},
     meaning="The engine has been at 0 revolutions for half a minute, with the ignition on, while the vehicle moves. "
     "Vehicles that say that they are electric or hybrid are left out.",
     causes=(

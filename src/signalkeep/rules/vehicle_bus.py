@@ -167,6 +167,12 @@ RANGES: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.SIGNAL,
     check=ranges,
+    needs=NAMES,
+    quiet=lambda limits: {
+        **BY_DEFINITION,
+        "coolant_c": (-40.0, min(215.0, limits["coolant_c_max"])),
+        "rpm": (0.0, min(16_383.75, limits["rpm_max"])),
+    },
     meaning="A value of the engine control lies beyond what its code can carry, or beyond what an engine survives: it "
     "was read wrongly, or the sensor is broken.",
     causes=(

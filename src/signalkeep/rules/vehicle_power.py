@@ -10,6 +10,7 @@ from typing import Final
 
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.reading import Reading, Recent, number_of
+from signalkeep.rules.screen import INF
 
 
 def supply(reading: Reading, _: Recent, limits: Limits) -> Answer:
@@ -52,6 +53,7 @@ SUPPLY: Final = Rule(
     severity=Severity.WARNING,
     scope=Scope.RECENT,
     check=supply,
+    needs=frozenset({"power_v"}),
     meaning="For two minutes or more the vehicle's supply has been low, flat, too high or gone. A flat battery will "
     "not start the engine, and soon the unit falls silent.",
     causes=(
@@ -86,6 +88,8 @@ BACKUP_BATTERY: Final = Rule(
     severity=Severity.INFO,
     scope=Scope.SIGNAL,
     check=backup_battery,
+    needs=frozenset({"battery_pct", "battery_v"}),
+    quiet=lambda limits: {"battery_pct": (limits["battery_pct"], INF), "battery_v": (limits["battery_v"], INF)},
     meaning="The unit's own battery is nearly empty: without the vehicle's supply it will say nothing, not even that "
     "somebody unplugged it.",
     causes=(
