@@ -18,7 +18,7 @@ from signalkeep.model import Signal
 from signalkeep.simulate.coverage import Coverage
 from signalkeep.simulate.drive import EVENT_CODES, Drive
 from signalkeep.simulate.full import FullDrive
-from signalkeep.simulate.planting import Made, away
+from signalkeep.simulate.planting import IN_TIME_S, Made, Planted, away
 from signalkeep.simulate.roads import HOMES, region
 from signalkeep.simulate.scenarios import habits_of
 
@@ -93,3 +93,23 @@ def clean_day(
         free_s = leaves_s + BETWEEN_ARRIVALS_S
         records.append(Made(at, signal, MIDNIGHT + timedelta(seconds=leaves_s)))
     return records
+
+
+def backlogs(number: str, records: list[Made]) -> list[Planted]:
+    """Labels for the times without network that a sound day has."""
+    found: list[Planted] = []
+    run: list[Made] = []
+    for made in [*records, None]:
+        if made is not None and (made.leaves_at - made.at).total_seconds() > IN_TIME_S:
+            run.append(made)
+        elif run:
+            begin, end = run[0].at, run[-1].at
+            found.append(
+                Planted(
+                    device_number=number, kind="backlog", begins_at=begin, ends_at=end, happened_from=begin,
+                    happened_to=end, records=tuple(one.at for one in run),
+                    magnitude=(end - begin).total_seconds() / 60, look_alike=True, above=False,
+                )
+            )  # fmt: skip
+            run = []
+    return found

@@ -63,10 +63,12 @@ class Tally(msgspec.Struct):
 
 
 class _Span(NamedTuple):
-    """An episode with the records next to it."""
+    """An episode with the records next to it: where the unit says it was, and where it is missed if that is not so."""
 
     begins_s: float
     ends_s: float
+    from_s: float
+    to_s: float
     planted: Planted
 
 
@@ -85,13 +87,14 @@ def score(drives: Iterable[JudgedDrive], rules: Iterable[str], explains: Mapping
 
 def _span(times_s: Sequence[float], planted: Planted) -> _Span:
     """From the record before the episode to the one after it."""
-    begins_s, ends_s = planted.begins_at.timestamp(), planted.ends_at.timestamp()
+    said = _widened(times_s, planted.begins_at.timestamp(), planted.ends_at.timestamp())
+    true = _widened(times_s, planted.happened_from.timestamp(), planted.happened_to.timestamp())
+    return _Span(*said, *true, planted)
+
+
+def _widened(times_s: Sequence[float], begins_s: float, ends_s: float) -> tuple[float, float]:
     before, after = bisect_left(times_s, begins_s) - 1, bisect_right(times_s, ends_s)
-    return _Span(
-        times_s[before] if before >= 0 else begins_s,
-        times_s[after] if after < len(times_s) else ends_s,
-        planted,
-    )
+    return times_s[before] if before >= 0 else begins_s, times_s[after] if after < len(times_s) else ends_s
 
 
 def _count(
@@ -147,7 +150,8 @@ def _runs(shots: list[Shot], times_s: Sequence[float]) -> Iterator[list[Shot]]:
 
 
 def _covers(span: _Span, shot: Shot) -> bool:
-    return shot.at_s is None or span.begins_s <= shot.at_s <= span.ends_s
+    at_s = shot.at_s
+    return at_s is None or span.begins_s <= at_s <= span.ends_s or span.from_s <= at_s <= span.to_s
 
 
 def _where(spans: list[_Span], places: set[int], run: list[Shot]) -> str:

@@ -16,10 +16,10 @@ from signalkeep.rules.judge import Judge
 from signalkeep.simulate.faults import KINDS
 from signalkeep.simulate.planting import Planted
 from tests.quality import measure
-from tests.quality.drives import clean_day
+from tests.quality.drives import backlogs, clean_day
 from tests.quality.explains import EXPLAINS, Explains
 from tests.quality.judging import judged_drive, past_of
-from tests.quality.measure import Result, drives
+from tests.quality.measure import Result, drives, is_sound
 from tests.quality.real import judged_tracks
 from tests.quality.score import JudgedDrive, Shot, Tally, score
 
@@ -39,7 +39,7 @@ def at(second: float) -> datetime:
 def episode(begin_s: float, end_s: float, kind: str = "teleport", above: bool | None = True) -> Planted:
     return Planted(
         device_number="1", kind=kind, begins_at=at(begin_s), ends_at=at(end_s), records=(at(begin_s),), magnitude=1.0,
-        look_alike=kind == "tunnel", above=above,
+        happened_from=at(begin_s), happened_to=at(end_s), look_alike=kind == "tunnel", above=above,
     )  # fmt: skip
 
 
@@ -153,10 +153,27 @@ def test_a_real_run_without_its_judge_finds_nothing(judged: list[JudgedDrive]) -
 
 
 def test_sound_days_stay_sound(judged: list[JudgedDrive]) -> None:
-    sound = [one for one in judged if not one.planted]
+    sound = [one for one in judged if is_sound(one)]
     assert len(sound) == 6
     assert sum(len(one.times_s) for one in sound) > 3000
     assert not [shot for one in sound for shot in one.shots if shot.rule in {"KIN-01", "POS-01"}]
+
+
+def test_where_records_are_missing_in_truth_is_part_of_an_episode_too() -> None:
+    elsewhere = msgspec.structs.replace(episode(1000, 1030), happened_from=at(6000), happened_to=at(6100))
+    assert tally((elsewhere,), 6050).false == 0
+    assert tally((elsewhere,), 5000).false == 1
+
+
+def test_hours_without_network_are_labelled() -> None:
+    day = clean_day("gaps", scenario="long-haul")
+    found = backlogs("1", day)
+    assert found
+    assert all(one.look_alike and one.kind == "backlog" for one in found)
+    late = [made.at for made in day if (made.leaves_at - made.at).total_seconds() > 60]
+    assert late
+    assert all(any(one.begins_at <= moment <= one.ends_at for one in found) for moment in late)
+    assert backlogs("1", clean_day("gaps", scenario="long-haul", has_gaps=False)) == []
 
 
 def test_the_same_seed_gives_the_same(judged: list[JudgedDrive]) -> None:

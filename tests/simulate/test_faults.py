@@ -139,8 +139,8 @@ EVIDENCE: Final[dict[str, Callable[[Case], Any]]] = {
     "week_rollover": lambda c: off_s(c) == {-7168 * 86_400 * c.label.magnitude},
     "time_zone": lambda c: {abs(off) for off in off_s(c)} == {round(3600 * c.label.magnitude)},
     "time_unit": lambda c: c.all(lambda b, a: a.wire_time is not None and a.wire_time.year == 1970),
-    "same_time": lambda c: len(c.changed) == c.label.magnitude and all(
-        made.signal != c.was[made.at].signal for made in c.changed),
+    "same_time": lambda c: all(made.signal != c.was[made.at].signal and metres_between(
+        made.signal, c.was[made.at].signal) == pytest.approx(c.label.magnitude, rel=0.01, abs=0.1) for made in c.changed),
     "out_of_order": overtaken,
     "late_record": lambda c: [seconds_between(m, m._replace(at=m.leaves_at)) for m in c.changed] == [
         pytest.approx(c.label.magnitude, abs=0.01)],
@@ -225,6 +225,10 @@ def test_a_label_covers_all_that_was_changed(kind: str) -> None:
         assert label.device_number == NUMBER
         assert label.look_alike is KINDS[kind].look_alike
         assert label.begins_at <= label.ends_at
+        assert label.happened_from <= label.happened_to
+        assert ("clock" in kind or kind in {"week_rollover", "time_zone", "time_unit"}) is (
+            (label.begins_at, label.ends_at) != (label.happened_from, label.happened_to)
+        )
         said = {made.signal.wire_time for made in case.after}
         assert set(label.records) <= said
         assert bool(label.records) is (kind != "gap")

@@ -5,6 +5,7 @@ Times are changed as the unit would say them; when a record leaves is changed on
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -100,21 +101,20 @@ def time_unit(journey: Journey, source: random.Random, records: float) -> Spot |
     return journey.spot(found, len(found))
 
 
-def same_time(journey: Journey, source: random.Random, records: float) -> Spot | None:
-    """Two records with one time and different content."""
-    found = journey.stretch(source, has_fix, count=round(records))
+def same_time(journey: Journey, source: random.Random, metres: float) -> Spot | None:
+    """Two records with one time that contradict each other; or a second one for an event, which is nothing strange."""
+    found = journey.stretch(source, has_fix, count=source.randint(1, 5))
     if found is None:
         return None
     for passed, index in enumerate(found):
         made = journey.records[index + passed]
-        signal = made.signal
-        satellites = (signal.satellites or 0) + 1
-        volts = round(signal.attributes.get("battery_v", 4.0) - 0.031, 3)
-        other = msgspec.structs.replace(
-            signal, satellites=satellites, event_code=None, attributes=signal.attributes | {"battery_v": volts}
-        )
+        turn_rad = source.uniform(0, math.tau)
+        place = away(made.signal, north_m=metres * math.cos(turn_rad), east_m=metres * math.sin(turn_rad))
+        volts = round(made.signal.attributes.get("battery_v", 4.0) - 0.031, 3)
+        attributes = made.signal.attributes | {"battery_v": volts}
+        other = msgspec.structs.replace(made.signal, attributes=attributes, event_code=None, **place)
         journey.records.insert(index + passed + 1, made._replace(signal=other))
-    return journey.spot(range(found.start, found.stop + len(found)), len(found))
+    return journey.spot(range(found.start, found.stop + len(found)))
 
 
 def _leaves_before(journey: Journey, holds: Holds, seconds: float) -> Holds:
@@ -169,7 +169,7 @@ def flood(journey: Journey, source: random.Random, per_hour: float) -> Spot | No
             at += timedelta(milliseconds=1)
         made = journey.records[before]
         signal = msgspec.structs.replace(made.signal, wire_time=at, device_time=at, event_code=None)
-        journey.records.insert(before + 1, made._replace(at=at, signal=signal, leaves_at=at))
+        journey.records.insert(before + 1, made._replace(at=at, signal=signal, leaves_at=max(at, made.leaves_at)))
         before, stop = before + 1, stop + 1
     return journey.spot(range(found.start, stop), len(found) + extra)
 
@@ -182,7 +182,7 @@ def gap(journey: Journey, source: random.Random, seconds: float) -> Spot | None:
     first, last = journey.records[found[0]], journey.records[found[-1]]
     journey.take(first.at, last.at)
     journey.remove(range(found.start + 1, found.stop - 1))
-    return Spot(first.at, last.at, (), seconds_between(first, last))
+    return Spot(first.at, last.at, first.at, last.at, (), seconds_between(first, last))
 
 
 def glitch(journey: Journey, source: random.Random, metres_per_s2: float) -> Spot | None:
@@ -209,7 +209,7 @@ def glitch(journey: Journey, source: random.Random, metres_per_s2: float) -> Spo
     signal = msgspec.structs.replace(
         before.signal, wire_time=at, device_time=at, speed_kmh=said_kmh, event_code=None, **fields
     )
-    journey.records.insert(found[0] + 1, before._replace(at=at, signal=signal, leaves_at=at))
+    journey.records.insert(found[0] + 1, before._replace(at=at, signal=signal, leaves_at=max(at, before.leaves_at)))
     return journey.spot([found[0] + 1], abs(said_kmh - speed_kmh) / 3.6)
 
 
@@ -228,7 +228,10 @@ KINDS: Final = (
         above=((1, 11),), below=((0.01, 0.035),), whole=True,
     ),
     Kind("time_unit", "seconds where milliseconds belong", "records", time_unit, above=((1, 20),)),
-    Kind("same_time", "two records with one time and different content", "pairs", same_time, above=((1, 6),)),
+    Kind(
+        "same_time", "two records with one time that contradict each other", "m apart", same_time,
+        above=((200, 4000),), near=((12, 80),), below=((0, 2),),
+    ),
     Kind("out_of_order", "newer records come first", "s", overtaken, above=((40, 200),)),
     Kind(
         "late_record", "a single record comes late", "s", late,

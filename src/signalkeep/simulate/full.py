@@ -73,6 +73,7 @@ class FullDrive:
         attributes["battery_pct"] = 95 + int(5 * draw())
         attributes["iccid_part1"], attributes["iccid_part2"] = self._iccid
         attributes["iccid"] = self.iccid
+        attributes["gnss_jamming"] = 0
         attributes["fuel_pct"] = round(self._fuel_pct)
         if signal.fix_valid:
             attributes["hdop"] = round(0.7 + 0.06 * (15 - (signal.satellites or 0)) + 0.2 * draw(), 1)

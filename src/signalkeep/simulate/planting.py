@@ -42,6 +42,8 @@ class Planted(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     begins_at: datetime
     ends_at: datetime
+    happened_from: datetime  # in truth; another time where the clock is what is wrong
+    happened_to: datetime
     records: tuple[datetime, ...]  # wire times of the records that carry it; none where records are missing
     magnitude: float  # in the unit of the kind
     look_alike: bool  # only looks like a fault
@@ -51,8 +53,10 @@ class Planted(msgspec.Struct, frozen=True, kw_only=True):
 class Spot(NamedTuple):
     """Where an episode was put."""
 
-    begins_at: datetime
+    begins_at: datetime  # as the unit says
     ends_at: datetime
+    happened_from: datetime  # in truth
+    happened_to: datetime
     records: tuple[datetime, ...]
     magnitude: float | None = None  # where it is not the one that was asked for
 
@@ -165,7 +169,7 @@ class Journey:
         made = [self.records[index] for index in indexes]
         self.take(made[0].at, made[-1].at)
         times = tuple(one.signal.wire_time for one in made if one.signal.wire_time is not None)
-        return Spot(min(times), max(times), times, magnitude)
+        return Spot(min(times), max(times), made[0].at, made[-1].at, times, magnitude)
 
 
 # What records are like
