@@ -140,7 +140,8 @@ EVIDENCE: Final[dict[str, Callable[[Case], Any]]] = {
     "time_zone": lambda c: {abs(off) for off in off_s(c)} == {round(3600 * c.label.magnitude)},
     "time_unit": lambda c: c.all(lambda b, a: a.wire_time is not None and a.wire_time.year == 1970),
     "same_time": lambda c: all(made.signal != c.was[made.at].signal and metres_between(
-        made.signal, c.was[made.at].signal) == pytest.approx(c.label.magnitude, rel=0.01, abs=0.1) for made in c.changed),
+        made.signal, c.was[made.at].signal) == pytest.approx(
+            c.label.magnitude, rel=0.01, abs=0.1) for made in c.changed),
     "out_of_order": overtaken,
     "late_record": lambda c: [seconds_between(m, m._replace(at=m.leaves_at)) for m in c.changed] == [
         pytest.approx(c.label.magnitude, abs=0.01)],
