@@ -20,6 +20,7 @@ class Explains(NamedTuple):
 
     must: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
+    all_day: tuple[str, ...] = ()  # add up over a day, so that they may hit anywhere in it
 
 
 EXPLAINS: Final[dict[str, Explains]] = {
@@ -35,7 +36,7 @@ EXPLAINS: Final[dict[str, Explains]] = {
     "high_hdop": Explains(("POS-05",)),
     "altitude_range": Explains(("POS-11",)),
     "course_range": Explains(("POS-11",)),
-    "no_fix": Explains(("DEV-01",), ("POS-03", "VEH-02")),
+    "no_fix": Explains(("DEV-01",), ("POS-03", "VEH-02"), all_day=("DEV-01",)),
     "parked_drift": Explains(("KIN-03",), ("VEH-06",)),
     "cloned": Explains(("ID-03",), (*PLACE, "KIN-03", "VEH-02", "VEH-06")),
     # time
@@ -44,7 +45,7 @@ EXPLAINS: Final[dict[str, Explains]] = {
     "week_rollover": Explains(("TIM-04",), (*ORDER, "TIM-03")),
     "time_zone": Explains(("TIM-05",), (*ORDER, "TIM-02")),
     "time_unit": Explains(("TIM-01",), (*MIXED_UP, "TIM-03", "TIM-04")),
-    "same_time": Explains(("TIM-06",)),
+    "same_time": Explains(("TIM-06",), ("ID-03",)),
     "out_of_order": Explains(("TIM-07",)),
     "late_record": Explains(("TIM-09",), ("TIM-07",)),
     "flood": Explains(("TIM-10",)),
@@ -59,7 +60,7 @@ EXPLAINS: Final[dict[str, Explains]] = {
     "odometer_jump": Explains(("VEH-02",)),
     "fuel_jump": Explains(("VEH-03",)),
     "fuel_drain": Explains(("VEH-03",)),
-    "fuel_stuck": Explains(("VEH-03",), ("VEH-09",)),
+    "fuel_stuck": Explains(("VEH-09",), ("VEH-03",)),
     "low_voltage": Explains(("VEH-04",)),
     "over_voltage": Explains(("VEH-04",)),
     "unplugged": Explains(("VEH-04", "DEV-03"), ("VEH-05",)),

@@ -102,13 +102,14 @@ def _count(
 ) -> None:
     rule = tally.rule
     hit_spans: set[int] = set()
+    adds_up = any(rule in explains[span.planted.kind].all_day for span in spans)
     loose: dict[str, list[Shot]] = {}
     for run in _runs(shots, times_s):
         places = {place for shot in run for place, span in enumerate(spans) if _covers(span, shot)}
         kinds = [explains[spans[place].planted.kind] for place in places]
         if any(rule in kind.must for kind in kinds):
             hit_spans |= {place for place in places if rule in explains[spans[place].planted.kind].must}
-        elif not any(rule in kind.may for kind in kinds):
+        elif not any(rule in kind.may for kind in kinds) and not adds_up:
             loose.setdefault(_where(spans, places, run), []).extend(run)
     for place, span in enumerate(spans):
         planted = span.planted

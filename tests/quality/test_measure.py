@@ -111,6 +111,14 @@ def test_what_follows_from_a_fault_is_neither_right_nor_wrong() -> None:
     assert tally(PLANTED, 2000, rule="KIN-04").false == 1
 
 
+def test_a_rule_that_adds_up_over_the_day_may_hit_anywhere_in_it() -> None:
+    drive = JudgedDrive(TIMES_S, (episode(1000, 1030, "gap"),), [Shot("TIM-08", 5000.0)])
+    adding = {"gap": Explains(("TIM-08",), all_day=("TIM-08",))}
+    assert score([drive], ["TIM-08"], MAP)["TIM-08"].false == 1
+    found = score([drive], ["TIM-08"], adding)["TIM-08"]
+    assert (found.false, found.found) == (0, 0)
+
+
 def test_another_fault_is_no_excuse() -> None:
     found = tally(PLANTED, 7010)
     assert (found.false, found.false_at) == (1, {"gap": 1})

@@ -25,6 +25,8 @@ from signalkeep.simulate.planting import (
 
 LARGE_FROM_V: Final = 18.0  # a supply above is one of 24 volts
 SENTINELS: Final = (("rpm", 65_535), ("fuel_pct", 255), ("throttle_pct", 255))
+CHANGE_KMH: Final = 8.0  # between two records: the engine must have noticed
+STARTS_TRIED: Final = 20
 UNKNOWN_EVENTS: Final = ("9901", "9917", "9942")
 
 
@@ -156,7 +158,7 @@ def stuck_fuel(journey: Journey, source: random.Random, kilometres: float) -> Sp
     """The fuel stays the same for so long a way."""
     records = journey.records
     starts = [index for index in range(3, len(records)) if moving(5.0)(records[index])]
-    for begin in source.sample(starts, min(20, len(starts))):
+    for begin in source.sample(starts, min(STARTS_TRIED, len(starts))):
         held = records[begin].signal.attributes
         for end in range(begin + 1, len(records) - 3):
             if not journey.is_free(records[end].at):
@@ -217,19 +219,42 @@ def unlit(*, towed: bool) -> Planter:
 
 
 def stuck(name: str) -> Planter:
-    """A sensor that stays where it was while what drives it changes."""
+    """A sensor that stays where it was while the speed, which drives it, changes so often."""
 
-    def plant(journey: Journey, source: random.Random, records: float) -> Spot | None:
-        holds: Holds = with_value(name, engine_on)
-        found = journey.stretch(source, holds, count=round(records))
-        if found is None:
-            return None
-        held = journey.records[found[0]].signal.attributes[name]
-        for index in found:
-            journey.set(index, **{name: held})
-        return journey.spot(found, len(found))
+    def plant(journey: Journey, source: random.Random, changes: float) -> Spot | None:
+        records = journey.records
+        starts = [index for index in range(3, len(records)) if with_value(name, moving(5.0))(records[index])]
+        for begin in source.sample(starts, min(STARTS_TRIED, len(starts))):
+            changed = 0
+            for end in range(begin + 1, len(records) - 3):
+                if not journey.is_free(records[end].at):
+                    break
+                before_kmh, after_kmh = (records[at].signal.speed_kmh or 0.0 for at in (end - 1, end))
+                changed += abs(after_kmh - before_kmh) >= CHANGE_KMH and name in records[end].signal.attributes
+                if changed >= changes:
+                    return _hold(journey, name, [at for at in range(begin, end + 1)
+                                                 if name in records[at].signal.attributes], changed)  # fmt: skip
+        return None
 
     return plant
+
+
+def _hold(journey: Journey, name: str, indexes: list[int], magnitude: float) -> Spot:
+    """The value of the first of these records in all of them."""
+    held = journey.records[indexes[0]].signal.attributes[name]
+    for index in indexes:
+        journey.set(index, **{name: held})
+    return journey.spot(indexes, magnitude)
+
+
+def weak_signal(journey: Journey, source: random.Random, share: float) -> Spot | None:
+    """In so many of the records there is hardly any network, all over the day."""
+    found = [index for index in range(len(journey.records)) if source.random() < share]
+    if not found:
+        return None
+    for index in found:
+        journey.set(index, gsm_rssi=source.choice((0, 1, 1)))
+    return journey.spot(found)
 
 
 def sim_changed(journey: Journey, source: random.Random, digits: float) -> Spot | None:
@@ -359,13 +384,13 @@ KINDS: Final = (
         above=((110, 250),), below=((90, 100),),
     ),
     Kind(
-        "constant_sensor", "revolutions that never change", "records", stuck("rpm"),
-        above=((90, 220),), near=((40, 60),), below=((5, 20),),
+        "constant_sensor", "revolutions that never change", "changes of speed", stuck("rpm"),
+        above=((90, 160),), near=((35, 70),), below=((3, 15),),
     ),
     Kind("jamming", "the receiver says it is jammed", "grade", says("gnss_jamming", most=20), above=((1, 2),)),
     Kind(
-        "weak_signal", "hardly any mobile network", "s", for_minutes("gsm_rssi", in_time, 1),
-        above=((7200, 14_000),), near=((600, 7200),), below=((30, 300),),
+        "weak_signal", "all day, hardly any mobile network", "share of the records", weak_signal,
+        above=((0.9, 1.0),), near=((0.2, 0.8),), below=((0.01, 0.05),), whole=True,
     ),
     Kind("sim_changed", "another SIM", "SIMs", sim_changed, above=((1, 1),), lasts=True),
     Kind("unknown_event", "an event code that stands in no table", "records", unknown_event, above=((1, 5),)),
