@@ -156,8 +156,10 @@ def _covers(span: _Span, shot: Shot) -> bool:
 
 
 def _where(spans: list[_Span], places: set[int], run: list[Shot]) -> str:
-    """The kind of fault that a false alarm lies in; what is said of the whole day lies in none."""
-    return spans[min(places)].planted.kind if places and run[0].at_s is not None else ""
+    """The kind of fault that a false alarm lies in, the shortest; what is said of the whole day lies in none."""
+    if not places or run[0].at_s is None:
+        return ""
+    return min((spans[place] for place in places), key=lambda span: span.to_s - span.from_s).planted.kind
 
 
 def _alarms(shots: list[Shot]) -> int:

@@ -16,12 +16,14 @@ from signalkeep.rules.judge import Judge
 from signalkeep.simulate.faults import KINDS
 from signalkeep.simulate.planting import Planted
 from tests.quality import measure
+from tests.quality.answers import compared
 from tests.quality.drives import backlogs, clean_day
 from tests.quality.explains import EXPLAINS, Explains
 from tests.quality.judging import judged_drive, past_of
 from tests.quality.measure import Result, drives, is_sound
 from tests.quality.real import judged_tracks
 from tests.quality.score import JudgedDrive, Shot, Tally, score
+from tests.tracks.test_nmea import sentence
 
 RULE: Final = "KIN-01"
 MAP: Final = {
@@ -243,3 +245,15 @@ def test_a_measure_that_breaks_a_rule_says_so(
     monkeypatch.setattr(measure, "measure", breaking)
     assert measure.main(["--count", "1"]) == 1
     assert "checks that raised: {'KIN-01': 3}" in capfd.readouterr().err
+
+
+def test_the_reader_is_compared_with_answers(tmp_path: Path) -> None:
+    body = "GPRMC,12000{},A,5231.2000,N,01324.3000,E,000.0,084.4,060509,,,A"
+    (tmp_path / "one.log").write_text("".join(sentence(body.format(second)) for second in range(6)))
+    tpv = '{{"class":"TPV","mode":3,"time":"{}-05-06T12:00:0{}.000Z","lat":{},"lon":13.405}}'
+    lines = [tpv.format(2009, 0, 52.52), tpv.format(2009, 1, 52.53), "$no json", "{no json", tpv.format(2009, 9, 52.52)]
+    (tmp_path / "one.log.chk").write_text(
+        "\n".join([*lines, tpv.format(2009, 2, 52.52).replace("2009-05-06", "2028-12-20")])
+    )
+    (tmp_path / "other.log").write_bytes(b"\xb5b\x01\x07binary")
+    assert compared(tmp_path) == [("one.log", 4, 2)]

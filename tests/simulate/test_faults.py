@@ -59,9 +59,6 @@ class Case:
     def say(self, name: str) -> list[Any]:
         return [after.signal.attributes.get(name) for _, after in self.pairs]
 
-    def lasted_s(self) -> float:
-        return (self.label.ends_at - self.label.begins_at).total_seconds()
-
 
 def implied_kmh(case: Case) -> float:
     index = next(i for i, made in enumerate(case.after) if made.signal.wire_time == case.label.begins_at)
