@@ -36,6 +36,7 @@ T = TypeVar("T")
 SETTINGS = DatabaseSettings.model_validate({})
 TEMPLATE = "signalkeep_template"
 POLL_S = 0.02
+PATIENCE_S = 60.0  # several times what the slowest machine needs: who waits in vain waits long, nobody else does
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
@@ -44,7 +45,7 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
-def wait_until(predicate: Callable[[], object], deadline_s: float = 20.0, *, what: str = "") -> None:
+def wait_until(predicate: Callable[[], object], deadline_s: float = PATIENCE_S, *, what: str = "") -> None:
     """Poll until the predicate is true; AssertionError after the deadline."""
     end = time.monotonic() + deadline_s
     while not predicate():
@@ -53,7 +54,7 @@ def wait_until(predicate: Callable[[], object], deadline_s: float = 20.0, *, wha
 
 
 async def wait_until_async(
-    predicate: Callable[[], object | Awaitable[object]], deadline_s: float = 20.0, *, what: str = ""
+    predicate: Callable[[], object | Awaitable[object]], deadline_s: float = PATIENCE_S, *, what: str = ""
 ) -> None:
     """The same on the running loop; the predicate may be a coroutine function."""
     end = time.monotonic() + deadline_s

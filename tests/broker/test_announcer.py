@@ -59,7 +59,7 @@ async def announcing(relay: RelayService, connection: Connection) -> None:
     async def started() -> bool:
         return bool(await connection.fetchval("SELECT count(*) FROM announced"))
 
-    await wait_until_async(started, 20)
+    await wait_until_async(started)
     assert relay.stats.announced == 0
 
 
@@ -79,7 +79,7 @@ async def test_applications_get_what_they_ask_for_in_order(
     site.worker()
     machine.receive(1200)
     await site.check(1200)
-    await wait_until_async(lambda: len(everything.messages) >= 1200, 20)
+    await wait_until_async(lambda: len(everything.messages) >= 1200)
     assert len(set(everything.ids)) == len(everything.ids) == 1200
     signals = everything.signals()
     for device in {signal["device_number"] for signal in signals}:
@@ -103,14 +103,14 @@ async def test_one_of_several_relays_announces_and_another_takes_over(
     await announcing(relays[0], connection)
     site.worker()
     machines[0].receive(300)
-    await wait_until_async(lambda: len(everything.messages) == 300, 20)
+    await wait_until_async(lambda: len(everything.messages) == 300)
     leader = max((0, 1), key=lambda number: relays[number].stats.announced)
     assert relays[1 - leader].stats.announced == 0
     dying = machines[leader].relay
     assert dying is not None
     await dying.die()
     machines[1 - leader].receive(200)
-    await wait_until_async(lambda: len(set(everything.ids)) == 500, 30)
+    await wait_until_async(lambda: len(set(everything.ids)) == 500)
     machines[leader].start_relay()
 
 
@@ -135,7 +135,7 @@ async def test_what_was_published_and_not_noted_is_published_again_with_the_same
     site.worker()
     failing["left"] = 2
     machine.receive(200)
-    await wait_until_async(lambda: relay.stats.announced >= 200, 30)
+    await wait_until_async(lambda: relay.stats.announced >= 200)
     assert len(set(everything.ids)) == 200
     assert len(everything.ids) > 200
 
@@ -161,7 +161,7 @@ async def test_a_page_without_all_confirms_is_not_noted(
 
     monkeypatch.setattr(aio_pika.Exchange, "publish", hangs)
     machine.receive(150)
-    await wait_until_async(lambda: len(set(everything.ids)) == 150, 30)
+    await wait_until_async(lambda: len(set(everything.ids)) == 150)
     assert len(everything.ids) > 150
 
 

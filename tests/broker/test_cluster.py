@@ -17,6 +17,8 @@ from tests.broker.support import PATIENCE_S, Machine, Running, Site
 from tests.rabbit_cluster import RabbitCluster
 from tests.servers import wait_until_async
 
+pytestmark = pytest.mark.timeout(400)  # more than what a test waits for in turn
+
 COUNT = 4000
 FIRST = 400  # through before anything happens
 NOTICED_S = 1.0  # how long a cut lasts at least, and a node stays away

@@ -21,7 +21,7 @@ from tests.servers import wait_until_async
 
 __all__ = ["rig"]  # a fixture
 NOBODY = "amqp://nobody@127.0.0.1:1/"
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 class Deaf:

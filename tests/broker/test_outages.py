@@ -15,6 +15,8 @@ from signalkeep.store.postgres import Connection
 from tests.broker.support import Machine, Running, Site
 from tests.rabbit import RabbitNode
 
+pytestmark = pytest.mark.timeout(400)  # more than what a test waits for in turn
+
 COUNT = 5000
 UNHURRIED_S = 2 * limits.RELAY_STALL_S  # of a stall, where there must be none however slow the machine is
 

@@ -15,6 +15,8 @@ from tests.broker.support import Running, Site
 from tests.rabbit import RabbitNode
 from tests.servers import wait_until_async
 
+pytestmark = pytest.mark.timeout(400)  # more than what a test waits for in turn
+
 
 def queues(worker: Running) -> list[int]:
     service: Worker = worker.service
@@ -39,14 +41,14 @@ async def test_everything_once_in_order_and_the_queues_are_empty_at_the_end(
     await machine.load(4000, seconds=2)
     await site.check(4000)
     await machine.close_journal()
-    await wait_until_async(lambda: relay.driving == 0, 20)  # the journal has ended and every lane is in
+    await wait_until_async(lambda: relay.driving == 0)  # the journal has ended and every lane is in
     lanes = await connection.fetch("SELECT seq, frames, other_entries, lost FROM cursor")
     assert {row["seq"] for row in lanes} == {machine.writer.durable_seq} == {4008}
     assert sum(row["frames"] for row in lanes) == 4000
     assert sum(row["other_entries"] for row in lanes) == 8
     assert relay.stats.went_back == {}
     assert relay.stats.entries == 4008, "nothing was sent twice"
-    await wait_until_async(lambda: messages_in(rabbit, site) == 0, 20)
+    await wait_until_async(lambda: messages_in(rabbit, site) == 0)
 
 
 async def test_two_gateways_and_three_workers_share_the_queues(site: Site) -> None:
@@ -68,14 +70,14 @@ async def test_workers_come_and_go_in_mid_load(site: Site) -> None:
     load = asyncio.create_task(machine.load(6000, seconds=9))
     await site.wait_for(500)
     second = site.worker()
-    await wait_until_async(lambda: len(queues(second)) == 4, 20)
+    await wait_until_async(lambda: len(queues(second)) == 4)
     await first.die()
     third = site.worker()
-    await wait_until_async(lambda: len(queues(second)) + len(queues(third)) == 8, 30)
+    await wait_until_async(lambda: len(queues(second)) + len(queues(third)) == 8)
     await second.end()
     await load
     await site.check(6000)
-    await wait_until_async(lambda: len(queues(third)) == 8, 20)
+    await wait_until_async(lambda: len(queues(third)) == 8)
 
 
 async def test_two_workers_that_are_given_the_same_lanes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +106,7 @@ async def test_a_journal_of_one_lane_goes_through_the_broker_too(site: Site, mon
     site.worker()
     await site.check(500)
     await machine.close_journal()
-    await wait_until_async(lambda: relay.driving == 0, 20)
+    await wait_until_async(lambda: relay.driving == 0)
 
 
 async def test_an_outage_of_the_database_multiplies_nothing(
@@ -135,7 +137,7 @@ async def test_a_relay_that_is_started_again_does_not_send_again_what_waits_in_t
     machine = site.machine()
     first = machine.start_relay()
     machine.receive(2000)
-    await wait_until_async(lambda: first.stats.entries == 2004, 20)
+    await wait_until_async(lambda: first.stats.entries == 2004)
     await asyncio.sleep(2 * limits.RELAY_NOTE_S)  # how far it has sent is noted that often
     assert machine.relay is not None
     await machine.relay.die()

@@ -26,14 +26,14 @@ from tests.servers import wait_until_async
 
 pytestmark = pytest.mark.servers
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
-CONFIRM_S = 10.0
+CONFIRM_S = 30.0
 NO_CONFIRM_S = 1.0  # how long we look at a confirmation that must not come
 
 
 @asynccontextmanager
 async def channel(url: str, **options: Any) -> AsyncIterator[AbstractChannel]:
     """A channel with confirms, on a connection of its own."""
-    connection = await aio_pika.connect(url, timeout=10, **options)
+    connection = await aio_pika.connect(url, timeout=30, **options)
     try:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)
     finally:

@@ -102,9 +102,9 @@ async def test_a_policy_that_trims_and_cannot_be_seen_loses_nothing(
     machine = site.machine()
     relay = machine.start_relay()
     await machine.load(1000, seconds=2)
-    await wait_until_async(lambda: relay.stats.failures > 0 or relay.stats.messages > 20, 20)
+    await wait_until_async(lambda: relay.stats.failures > 0 or relay.stats.messages > 20)
     worker = site.worker()
-    await wait_until_async(lambda: worker.service.counts.set_aside["returned"] > 0, 30)
+    await wait_until_async(lambda: worker.service.counts.set_aside["returned"] > 0)
     rabbit.order(f'rabbit_policy:delete(<<"{vhost}">>, <<"trim">>, <<"tests">>)')
     await site.check(1000)
 

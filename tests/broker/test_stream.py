@@ -80,7 +80,7 @@ class Rig:
 
     async def send_all(self) -> None:
         self.stream.start()
-        await wait_until_async(lambda: self.stream.sent == ENTRIES, 10)
+        await wait_until_async(lambda: self.stream.sent == ENTRIES)
 
     async def suspicious_within(self, seconds: float) -> Evidence | None:
         """As the driver does: it looks again and again until there is evidence."""

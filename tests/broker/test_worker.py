@@ -23,7 +23,7 @@ from tests.servers import connected, wait_until_async
 
 LANES, EPOCH = 4, 5
 NOBODY = "amqp://nobody@127.0.0.1:1/"
-SOON_S = 15.0
+SOON_S = 30.0
 
 
 class ListSource:

@@ -16,7 +16,7 @@ from tests.servers import wait_until
 
 NO_PLUGIN: Final = "http://127.0.0.1:1"  # policies are not looked for: nobody listens there
 WORKERS: Final = 2
-EMPTY_S_MAX: Final = 30.0
+EMPTY_S_MAX: Final = 60.0
 
 
 class BrokerCore(Core):

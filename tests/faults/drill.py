@@ -18,7 +18,7 @@ from tests.faults.fleet import Load
 from tests.faults.judgement import Judgement, judge, recovery_s
 from tests.servers import run_sync, wait_until
 
-GROWS_S_MAX = 30.0  # in which at least one more record must have been acknowledged
+GROWS_S_MAX = 60.0  # in which at least one more record must have been acknowledged
 
 
 class Impossible(Exception):

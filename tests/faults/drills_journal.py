@@ -52,7 +52,7 @@ def journal_removed(seconds: float) -> Result:
         journal = _kill_amid_backlog(core, dsn, driving, seconds)
         result.told_safe_in_outage = driving.told_safe - before
         aside = core.directory / journal.uuid
-        wait_until(lambda: not _writer_lives(journal.directory), 30, what="its gateway is gone")
+        wait_until(lambda: not _writer_lives(journal.directory), 60, what="its gateway is gone")
         journal.directory.rename(aside)
         del core.environment["SIGNALKEEP_INGEST__BATCH_FRAMES"]
         core.start()

@@ -145,18 +145,18 @@ def test_the_service_manager_hears_ready_stopping_and_life_as_long_as_every_role
             return "READY=1" in heard
 
         wait_until(ready, 60, what="READY=1")
-        wait_until(lambda: "WATCHDOG=1" in told(listener), 20, what="a sign of life")
+        wait_until(lambda: "WATCHDOG=1" in told(listener), 60, what="a sign of life")
         gateway = core.role("gateway")
         os.kill(gateway, signal.SIGSTOP)
         try:
-            wait_until(lambda: "roles hang" in core.log_text(), 30, what="the supervisor notices")
+            wait_until(lambda: "roles hang" in core.log_text(), 60, what="the supervisor notices")
             told(listener)
             listener.settimeout(3 * PING_S)  # silence for longer than between two signs of life
-            wait_until(lambda: told(listener) == [], 20, what="silence while a role hangs")
+            wait_until(lambda: told(listener) == [], 60, what="silence while a role hangs")
             listener.settimeout(PING_S / 2)
         finally:
             os.kill(gateway, signal.SIGCONT)
-        wait_until(lambda: "WATCHDOG=1" in told(listener), 20, what="a sign of life again")
+        wait_until(lambda: "WATCHDOG=1" in told(listener), 60, what="a sign of life again")
         assert core.stop() == 0
         assert "STOPPING=1" in told(listener)
         lines = core.log_text().splitlines()
