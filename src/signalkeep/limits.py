@@ -149,6 +149,7 @@ CLEAR_AFTER_SIGNALS: Final = 10  # in a row without a hit: what was wrong is ove
 LEAD_S: Final = 2.0  # how often it looks whether it leads
 JOB_S_MAX: Final = 3600.0  # of one run of a job
 JOB_JITTER_S_MAX: Final = 5.0  # before the first run of each job
+FLEET_LOOK_S: Final = 300.0  # how often it looks whether an hour is over
 
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs

@@ -19,7 +19,7 @@ from signalkeep.store.postgres import Connection
 if TYPE_CHECKING:
     from signalkeep.integrity.organizer import Job
 
-app = typer.Typer(help="Periodic work: quality sweeps.")
+app = typer.Typer(help="Periodic work: quality of devices and of the fleet.")
 
 
 @app.callback(invoke_without_command=True)
@@ -63,6 +63,7 @@ def status(data: DataOption = None, config_file: ConfigOption = None, as_json: J
 
 def jobs_of(settings: Settings, clock: Clock) -> list[Job]:
     """All that an organizer does. Raises SettingsError for rules that cannot be used."""
+    from signalkeep.integrity.fleet import judge_fleet
     from signalkeep.integrity.organizer import Job
     from signalkeep.integrity.quality import QualitySweep
     from signalkeep.rulebook import rulebook_of
@@ -79,4 +80,7 @@ def jobs_of(settings: Settings, clock: Clock) -> list[Job]:
         broken = f", BROKEN RULES: {', '.join(sorted(done.broken))}" if done.broken else ""
         return f"{done.signals} new signals, {done.days} days judged, {done.waiting} wait{broken}"
 
-    return [Job("quality", quality.sweep_every_s, sweep)]
+    async def fleet(connection: Connection) -> str:
+        return await judge_fleet(connection, book, clock.now())
+
+    return [Job("quality", quality.sweep_every_s, sweep), Job("fleet", limits.FLEET_LOOK_S, fleet)]

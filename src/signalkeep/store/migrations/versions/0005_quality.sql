@@ -167,6 +167,22 @@ COMMENT ON COLUMN sweep.name IS 'which sweep';
 COMMENT ON COLUMN sweep.position IS 'where it goes on';
 COMMENT ON COLUMN sweep.at IS 'when that was noted (UTC)';
 
+CREATE TABLE fleet_hour (
+    hour        timestamptz PRIMARY KEY,
+    at          timestamptz NOT NULL,
+    stored      bigint NOT NULL,
+    frames      bigint NOT NULL,
+    refused     jsonb NOT NULL,
+    signals     bigint
+);
+COMMENT ON TABLE fleet_hour IS 'Totals of the whole fleet, noted once an hour: what is usual.';
+COMMENT ON COLUMN fleet_hour.hour IS 'when the hour begins (UTC)';
+COMMENT ON COLUMN fleet_hour.at IS 'when it was noted (UTC)';
+COMMENT ON COLUMN fleet_hour.stored IS 'records stored by then';
+COMMENT ON COLUMN fleet_hour.frames IS 'frames ingested by then';
+COMMENT ON COLUMN fleet_hour.refused IS 'messages refused by then, by reason';
+COMMENT ON COLUMN fleet_hour.signals IS 'records stored within the hour; null: the hour before was not noted';
+
 CREATE TABLE organizer_job (
     name            text PRIMARY KEY,
     every_s         double precision NOT NULL,
