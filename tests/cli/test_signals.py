@@ -67,6 +67,7 @@ def test_a_signal_is_listed_with_everything_that_is_known_of_it(dsn: str, tmp_pa
         "event_code": "4002",
         "attributes": {"ignition": True},
         "flags": [],
+        "rules": [],
         "protocol": "json",
         "provenance": {"journal": journal, "seq": 1, "record_no": 0},
     }
@@ -125,7 +126,7 @@ def test_times_that_are_not(text: str) -> None:
 def test_what_a_device_sent_does_not_steer_the_terminal() -> None:
     row = {
         "device_time": NOW, "wire_time": NOW, "device_number": "1", "latitude": None, "longitude": None, "fix_valid": 0,
-        "speed_kmh": None, "event_code": "\x1b[2J", "flags": [], "attributes": {"note": "\x9b2J"},
+        "speed_kmh": None, "event_code": "\x1b[2J", "flags": [], "rules": [], "attributes": {"note": "\x9b2J"},
     }  # fmt: skip
     assert "\x1b" not in line_of(row)
     assert "\x9b" not in line_of(row)

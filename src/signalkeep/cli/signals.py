@@ -34,6 +34,8 @@ from signalkeep.config import Settings
 from signalkeep.errors import CallerError, DatabaseUnavailable
 from signalkeep.model import Flag
 from signalkeep.retry import Backoff
+from signalkeep.rules.catalogue import RULES
+from signalkeep.rules.contract import FIRST_BIT, LAST_BIT
 from signalkeep.store.postgres import Connection, Row, connect, dsn_of
 from signalkeep.store.queries import SignalTail, list_signals, plain_faults
 from signalkeep.store.registry import check_number
@@ -155,9 +157,16 @@ def signal_json(row: Row) -> dict[str, Any]:
     return {
         **{name: row[name] for name in (*names, *values)},
         "flags": [flag.name.lower() for flag in Flag if row["flags"] & flag and flag.name],
+        "rules": rules_of(row["flags"]),
         "protocol": row["protocol"],
         "provenance": {"journal": row["journal"], "seq": row["seq"], "record_no": row["record_no"]},
     }
+
+
+def rules_of(flags: int) -> list[str]:
+    """The rules that marked a signal; of those that did not come with signalkeep, the bit."""
+    known = {rule.bit: rule.id for rule in RULES if rule.bit is not None}
+    return [known.get(bit, f"bit {bit}") for bit in range(FIRST_BIT, LAST_BIT + 1) if flags >> bit & 1]
 
 
 def line_of(signal: Mapping[str, Any]) -> str:
@@ -169,7 +178,7 @@ def line_of(signal: Mapping[str, Any]) -> str:
         parts.append(f"{shown(signal['speed_kmh'])} km/h")
     if signal["event_code"] is not None:
         parts.append(f"event {shown(signal['event_code'])}")
-    parts += [", ".join(signal["flags"])] if signal["flags"] else []
+    parts += [", ".join([*signal["flags"], *signal["rules"]])] if signal["flags"] or signal["rules"] else []
     parts += [shown(signal["attributes"])] if signal["attributes"] else []
     return "  ".join(parts)
 

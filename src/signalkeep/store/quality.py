@@ -52,7 +52,9 @@ WHERE q.day BETWEEN $1 AND $2 AND ($3::text IS NULL OR {only} = $3) GROUP BY 1 O
 # Findings of devices, the latest first.
 FINDINGS: Final = """
 SELECT f.id, f.kind AS rule, d.device_number, f.day, f.count, f.severity, f.state, f.begins_at, f.ends_at, f.live,
-       f.detail, coalesce(r.title, '') AS title, f.rule_version, f.first_sample, f.last_sample, f.first_at, f.last_at
+       f.detail,
+       coalesce(r.title, CASE WHEN f.kind LIKE 'ERR-%' THEN 'Limit of errors reached' ELSE '' END) AS title,
+       f.rule_version, f.first_sample, f.last_sample, f.first_at, f.last_at
 FROM finding f JOIN device d ON d.id = f.device_id LEFT JOIN rule r ON r.id = f.kind
 WHERE ($1::text IS NULL OR d.device_number = $1) AND ($2::text IS NULL OR f.kind = $2)
   AND ($3::date IS NULL OR f.day >= $3) AND ($4::bigint IS NULL OR f.id = $4)
