@@ -93,6 +93,7 @@ class IngestNumbers(msgspec.Struct, kw_only=True, tag="ingest"):
     driving: int  # journals that have not ended, or are not in the database yet
     positions: dict[str, int]
     worker: WorkerNumbers | None = None
+    broken_rules: dict[str, int] = {}  # rules that raised, and how often
 
 
 class RelayNumbers(msgspec.Struct, kw_only=True, tag="relay"):

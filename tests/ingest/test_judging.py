@@ -138,7 +138,7 @@ async def test_a_rule_that_raises_costs_no_signal(site: Site, monkeypatch: pytes
     await site.begin_anew()
     await site.feed(at(1), at(2, latitude=42.0))
     assert await site.flags() == [0, TELEPORT.mask | Flag.DOUBTFUL_POSITION]
-    assert site.judging.broken == {"TST-01": 2}
+    assert site.judging.broken() == {"TST-01": 2}
 
 
 async def test_limits_of_a_model_and_of_a_customer(connection: Connection) -> None:

@@ -108,6 +108,7 @@ class Status(msgspec.Struct):
     journals: list[JournalStatus]
     broker: BrokerStatus | None = None
     counts: dict[str, Any] | None = None
+    quality: dict[str, int] | None = None
     findings: int | None = None
     latest_findings: list[dict[str, Any]] = []  # msgspec copies it for each page
 
@@ -219,6 +220,7 @@ async def _ask(settings: Settings, page: Status) -> list[ExpectedJournal] | None
                     database.error = f"its schema is {database.schema or 'not there yet'}, needed is {HEAD}"
                     return None
                 page.counts = await queries.counts(connection)
+                page.quality = await queries.quality(connection)
                 page.findings, latest = await queries.latest_findings(connection, FINDINGS_SHOWN)
                 page.latest_findings = [dict(row) for row in latest]
                 return await journals.expected(connection, socket.gethostname())
@@ -332,6 +334,10 @@ def _show(page: Status) -> None:
         print_rows([_cells(journal) for journal in page.journals], JOURNAL_COLUMNS, as_json=False, empty="")
     if page.counts is not None:
         _show_counts(page.counts)
+    if page.quality and any(page.quality.values()):
+        said = page.quality
+        text = f"{said['devices']} devices with findings, {said['due']} to be checked, {said['days_waiting']} days wait"
+        out.print(f"quality   {text} (signalkeep scores)", markup=False)
     for finding in page.latest_findings:
         out.print(f"finding   {finding['kind']}: {finding['subject']}: {finding['detail']}", markup=False)
     if (page.findings or 0) > len(page.latest_findings):

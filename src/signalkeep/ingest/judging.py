@@ -27,7 +27,7 @@ log = get_logger()
 
 
 class Judging:
-    """Judges frames before they are written. `broken`: checks that raised, by rule."""
+    """Judges frames before they are written."""
 
     def __init__(self, book: Rulebook, clock: Clock) -> None:
         self._book = book
@@ -41,8 +41,8 @@ class Judging:
         self._said_broken: set[str] = set()
         self._knowing: WeakSet[Connection] = WeakSet()  # connections to databases that know our rules
 
-    @property
     def broken(self) -> dict[str, int]:
+        """Checks that raised, by rule."""
         return dict(self._judge.broken)
 
     def forget(self) -> None:

@@ -27,6 +27,7 @@ class IngestStats:
         self.batches = 0
         self.batch_time = Histogram.of(BATCH_BOUNDS_S)
         self.retries = 0
+        self.broken_rules: Callable[[], Mapping[str, int]] = dict
 
     def report(self, *, driving: int, positions: Mapping[str, int], worker: WorkerNumbers | None = None) -> Report:
         return Report(
@@ -39,6 +40,7 @@ class IngestStats:
                 driving=driving,
                 positions=dict(positions),
                 worker=worker,
+                broken_rules=dict(self.broken_rules()),
             ),
         )
 

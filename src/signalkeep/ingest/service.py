@@ -32,6 +32,8 @@ class IngestService(DriverService):
         super().__init__(settings, fs=fs, clock=clock, stop=stop)
         self.stats = IngestStats()
         self._judging = judging_of(settings, clock)
+        if self._judging is not None:
+            self.stats.broken_rules = self._judging.broken
 
     def report(self) -> Report:
         """For metrics and health."""
@@ -57,6 +59,8 @@ def books_for(settings: Settings, clock: Clock) -> Callable[[Connection, IngestS
     judging = judging_of(settings, clock)
 
     def make(connection: Connection, stats: IngestStats) -> Books:
+        if judging is not None:
+            stats.broken_rules = judging.broken
         return Books(connection, partial(_pipeline, settings, stats, judging))
 
     return make

@@ -224,6 +224,12 @@ def _ingest(roles: Sequence[RoleFacts]) -> Iterator[Metric]:
         "ingest_batch_seconds", "Decoding and writing one batch.", [(labels, n.batch_time) for labels, n in known]
     )
     yield _gauge("ingest_journals_driven", "Journals being followed.", [(ls, n.driving) for ls, n in known], ROLE)
+    yield _counter(
+        "ingest_broken_checks",
+        "Rules of quality that could not be asked because the check itself broke, by rule; no signal is lost by it.",
+        [((*labels, rule), count) for labels, n in known for rule, count in sorted(n.broken_rules.items())],
+        (*ROLE, "rule"),
+    )
 
 
 def _relays(roles: Sequence[RoleFacts]) -> Iterator[Metric]:

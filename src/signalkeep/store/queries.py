@@ -104,9 +104,18 @@ DEVICES: Final = "SELECT status, count(*) AS devices FROM device WHERE device_nu
 # What gateways refused, by reason.
 REFUSALS: Final = "SELECT reason, sum(count)::bigint AS count FROM refusal GROUP BY reason ORDER BY 2 DESC, reason"
 
-# The latest findings, each with the number of all.
+# The latest findings that are not about a device, each with the number of all.
 FINDINGS: Final = """
-SELECT kind, subject, detail, count, last_at, count(*) OVER () AS findings FROM finding ORDER BY last_at DESC LIMIT $1
+SELECT kind, subject, detail, count, last_at, count(*) OVER () AS findings FROM finding
+WHERE device_id IS NULL ORDER BY last_at DESC LIMIT $1
+"""
+
+# What rules say of yesterday and today, in numbers, and what has still to be judged.
+QUALITY: Final = """
+SELECT count(DISTINCT device_id) FILTER (WHERE severity <> 'info') AS devices,
+       count(DISTINCT device_id) FILTER (WHERE kind LIKE 'ERR-%') AS due,
+       (SELECT count(*) FROM quality_todo) AS days_waiting
+FROM finding WHERE day >= (now() AT TIME ZONE 'UTC')::date - 1 AND state IN ('detected', 'confirmed')
 """
 
 
@@ -224,9 +233,16 @@ async def counts(connection: Connection) -> dict[str, Any]:
 
 
 async def latest_findings(connection: Connection, limit: int) -> tuple[int, list[Row]]:
-    """The number of findings, and the latest of them."""
+    """The number of findings that are not about a device, and the latest of them."""
     rows = await connection.fetch(FINDINGS, limit)
     return (rows[0]["findings"] if rows else 0), list(rows)
+
+
+async def quality(connection: Connection) -> dict[str, int]:
+    """Devices that rules find something wrong with, those that are to be checked, and days that wait to be judged."""
+    row = await connection.fetchrow(QUALITY)
+    assert row is not None, "an aggregate without GROUP BY gives one row"
+    return dict(row)
 
 
 async def server_version(connection: Connection) -> str:
