@@ -17,14 +17,18 @@ from signalkeep.errors import CallerError, EnvironmentFault
 from signalkeep.ingest.pipeline import Pipeline, Rules
 from signalkeep.ingest.release import release
 from signalkeep.ingest.service import IngestService
+from signalkeep.integrity.quality import QualitySweep
 from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.reader import Chunk
 from signalkeep.journal.record import FrameEntry
 from signalkeep.journal.writer import JournalWriter
-from signalkeep.store import erasure, erasure_log, journals, registry
+from signalkeep.rulebook import Rulebook
+from signalkeep.sections import QualitySettings
+from signalkeep.store import erasure, erasure_log, journals, quality, registry
 from signalkeep.store.erasure import erase, finish_erasures, reapply_erasures
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection, discard
+from signalkeep.store.sweep import JudgedDay, next_days, write_day
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, assert_sums, event
 from tests.servers import connected, wait_until_async
 
@@ -312,3 +316,39 @@ async def test_housekeeping_leaves_an_erasure_that_has_begun_to_whoever_began_it
         assert await connection.fetchval("SELECT count(*) FROM finding") == 0
     await wait_until_async(lambda: reapply_erasures(connection, log))
     assert await connection.fetchval("SELECT kind FROM finding") == "erasure_repeated"
+
+
+async def test_what_rules_and_people_said_of_erased_days_goes_with_them(connection: Connection, log: Path) -> None:
+    """Findings hold samples of positions. The day of the floor is judged again by what is left of it."""
+    feed = await Feed.open(connection)
+    days_ago = 24 * 60
+    await feed.write(connection, *(event(minute=minute, latitude=95.0) for minute in (2 * days_ago, 20, 0)))
+    sweep = QualitySweep(connection, Rulebook(QualitySettings()), SystemClock(), budget_s=60, settled_s=0)
+    await sweep.run()
+    device_id = await connection.fetchval("SELECT id FROM device WHERE device_number = $1", NUMBER)
+    await quality.mark(connection, NUMBER, FLOOR, FLOOR, rule=None, verdict="bad", note="", actor="tests")
+
+    async def said() -> list[int]:
+        tables = ("finding WHERE kind = 'POS-01' AND", "quality_score WHERE", "quality_mark WHERE")
+        return [await connection.fetchval(f"SELECT count(*) FROM {one} device_id = $1", device_id) for one in tables]
+
+    assert await said() == [2, 2, 1]
+    await erase(connection, NUMBER, FLOOR, log=log, actor="tests")
+    assert await said() == [0, 0, 0]
+    await QualitySweep(connection, Rulebook(QualitySettings()), SystemClock(), budget_s=60, settled_s=0).run()
+    assert await said() == [1, 1, 0]
+    row = await connection.fetchrow("SELECT signals, day FROM quality_score WHERE device_id = $1", device_id)
+    assert row is not None
+    assert (row["signals"], row["day"]) == (1, RECEIVED.date())
+
+
+async def test_a_sweep_under_way_does_not_bring_back_what_was_erased(connection: Connection, log: Path) -> None:
+    feed = await Feed.open(connection)
+    await feed.write(connection, event(minute=24 * 60), event(minute=20), event(minute=0))
+    settings = QualitySettings()
+    await QualitySweep(connection, Rulebook(settings), SystemClock(), budget_s=60, settled_s=3600).run()
+    waiting = await next_days(connection, settled_s=0, count=10)
+    assert len(waiting) == 2
+    await erase(connection, NUMBER, FLOOR, log=log, actor="tests")
+    judged = JudgedDay((), (), 3, (0,) * 12, None, {}, {}, (), 0, 0, False)
+    assert [await write_day(connection, one, judged, 1, "device") for one in waiting] == [False, False]
