@@ -84,7 +84,7 @@ class QualitySweep:
             if seen < limits.SWEEP_PAGE_ROWS:
                 break
         fingerprint = self._book.fingerprint
-        await self._connection.execute(sweep.JUDGED_OTHERWISE, fingerprint, OTHERWISE_AT_A_TIME)
+        await sweep.add_judged_otherwise(self._connection, fingerprint, OTHERWISE_AT_A_TIME)
         if self._sample_days:
             await self._connection.execute(sweep.SAMPLE, self._sample_days)
         codes = await event_codes(self._connection)

@@ -34,17 +34,25 @@ INSERT INTO quality_todo AS t (device_id, day) SELECT * FROM unnest($1::int[], $
 ON CONFLICT (device_id, day) DO UPDATE SET marker = t.marker + 1
 """
 
-# Days that were judged by other rules, newest first; then old ones at random: a second look at what was good once.
+# Days that were judged by other rules, newest first. When there are none left, that is noted: to look through all days
+# is for a change of rules, not for every sweep.
 JUDGED_OTHERWISE: Final = """
-INSERT INTO quality_todo (device_id, day)
-SELECT device_id, day FROM quality_score WHERE rules <> $1 ORDER BY day DESC LIMIT $2 ON CONFLICT DO NOTHING
+SELECT device_id, day FROM quality_score WHERE rules <> $1 ORDER BY day DESC LIMIT $2
 """
+ADD_WAITING: Final = """
+INSERT INTO quality_todo (device_id, day) SELECT * FROM unnest($1::int[], $2::date[]) ON CONFLICT DO NOTHING
+"""
+RULES_NAME: Final = "rules"
+
+# Old days of devices, at random: a second look at what was good once.
 SAMPLE: Final = """
 INSERT INTO quality_todo (device_id, day)
-SELECT q.device_id, q.day FROM (
-    SELECT day FROM (SELECT generate_series(min(day), max(day), interval '1 day')::date AS day FROM quality_score) d
-    WHERE day < current_date ORDER BY random() LIMIT $1) d
-CROSS JOIN LATERAL (SELECT device_id, day FROM quality_score q WHERE q.day = d.day ORDER BY random() LIMIT 1) q
+SELECT DISTINCT q.device_id, q.day
+FROM (SELECT (random() * (SELECT coalesce(max(id), 0) FROM device))::int AS id FROM generate_series(1, $1)) r
+CROSS JOIN LATERAL (SELECT id FROM device d WHERE d.id >= r.id ORDER BY d.id LIMIT 1) d
+CROSS JOIN LATERAL (
+    SELECT device_id, day FROM quality_score q WHERE q.device_id = d.id AND q.day < current_date
+    ORDER BY random() LIMIT 1) q
 ON CONFLICT DO NOTHING
 """
 
@@ -238,6 +246,18 @@ async def add_days(connection: Connection, days: Iterable[tuple[int, date]]) -> 
     values = sorted(days)
     if values:
         await connection.execute(ADD_DAYS, *zip(*values, strict=True))
+
+
+async def add_judged_otherwise(connection: Connection, rules: int, count: int) -> None:
+    """Have days judged again that were judged by other rules than these, unless that is done with."""
+    noted = await connection.fetchval(LOAD, RULES_NAME)
+    if noted is not None and msgspec.json.decode(noted) == rules:
+        return
+    days = await connection.fetch(JUDGED_OTHERWISE, rules, count)
+    if days:
+        await connection.execute(ADD_WAITING, [row["device_id"] for row in days], [row["day"] for row in days])
+    else:
+        await connection.execute(NOTE, RULES_NAME, sql.json_text(rules))
 
 
 async def next_days(connection: Connection, *, settled_s: float, count: int) -> list[Row]:
