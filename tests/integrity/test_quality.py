@@ -210,3 +210,25 @@ async def test_old_days_are_judged_again_at_random(connection: Connection, feed:
     assert (await run(connection, sample_days=0)).days == 0
     done = await run(connection, sample_days=5)
     assert (done.days, done.changed_flags) == (1, 1)
+
+
+async def test_what_ingest_said_of_a_time_that_is_not_kept_stands(
+    connection: Connection, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record of 1970 is stored under the time of its arrival: a sweep cannot see any more what was sent."""
+    old = BY_ID["TIM-03"]
+    monkeypatch.setattr("signalkeep.rulebook.RULES", (old,))
+    await feed.write(connection, event(message_date="1970-01-21T18:48:43Z"))
+    device_id = await connection.fetchval("SELECT id FROM device WHERE device_number = $1", NUMBER)
+    await connection.execute("UPDATE signal SET flags = flags | $1", old.mask)
+    await connection.execute(
+        "INSERT INTO finding (kind, subject, detail, device_id, day, severity, state, begins_at, ends_at, last_sample)"
+        " VALUES ('TIM-03', 'x', 'from 1970', $1, $2, 'warning', 'detected', $3, $3, '{}')",
+        device_id, DAY, RECEIVED,
+    )  # fmt: skip
+    done = await run(connection)
+    assert (done.days, done.changed_flags) == (1, 0)
+    row = await connection.fetchrow("SELECT detail, state, count, last_sample FROM finding WHERE kind = 'TIM-03'")
+    assert row is not None
+    assert tuple(row) == ("from 1970", "confirmed", 1, {})
+    assert await connection.fetchval("SELECT hits FROM quality_score") == {"TIM-03": 1}

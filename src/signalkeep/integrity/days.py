@@ -16,9 +16,9 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.model import Flag
-from signalkeep.rules.contract import Severity
+from signalkeep.rules.contract import Dimension, Severity
 from signalkeep.rules.days import DayJudged, DeviceDay, Past, in_order, judge_day
-from signalkeep.rules.judge import Hit, Judge, Judged, Profile
+from signalkeep.rules.judge import Hit, Judge, Judged, Profile, asked_bit
 from signalkeep.rules.reading import Reading, Recent
 from signalkeep.rules.scores import overall, shares
 from signalkeep.store.postgres import JsonText, Row
@@ -67,9 +67,11 @@ def judge_rows(judge: Judge, profile: Profile, waiting: Row, rows: Sequence[Row]
     ordered = [by_reading[id(reading)] for reading in day.readings]
     judged = judge_day(judge, profile, day, recent)
     verdicts = [_verdict(row, known.marks) for row in ordered]
-    judged = DayJudged(
-        [_beaten(one, verdict) for one, verdict in zip(judged.judged, verdicts, strict=True)], judged.unplaced
-    )
+    kept = [
+        _as_found_at_ingest(row, one, reading, profile)
+        for row, one, reading in zip(ordered, judged.judged, day.readings, strict=True)
+    ]
+    judged = DayJudged([_beaten(one, verdict) for one, verdict in zip(kept, verdicts, strict=True)], judged.unplaced)
     values = shares(day, judged)
     hits = Counter(hit.rule.id for one in judged.judged for hit in one.hits)
     hits.update(hit.rule.id for hit in judged.unplaced)
@@ -90,6 +92,21 @@ def judge_rows(judge: Judge, profile: Profile, waiting: Row, rows: Sequence[Row]
         connections_to=counters["connections_to"],
         clears_earlier=_good_at_end(judged.judged) >= limits.CLEAR_AFTER_SIGNALS,
     )
+
+
+def _as_found_at_ingest(row: Row, judged: Judged, reading: Reading, profile: Profile) -> Judged:
+    """Of a record without a usable clock the time that it sent is not kept: what ingest said of that time stands."""
+    if not row["flags"] & Flag.WEAK_KEY:
+        return judged
+    found = [
+        one.rule
+        for one in profile.alone
+        if one.rule.dimension is Dimension.TIMELINESS and row["flags"] & one.rule.mask & ~judged.flags
+    ]
+    hits = [Hit(rule, reading.received_s, reading.received_s, "", False, rule.mask) for rule in found]
+    flags = judged.flags | sum(rule.mask for rule in found)
+    asked = judged.asked | (asked_bit(Dimension.TIMELINESS) if found else 0)
+    return Judged(flags, (*judged.hits, *hits), asked)
 
 
 def _readings(rows: Iterable[Row], codes: frozenset[tuple[str, str]]) -> list[Reading]:

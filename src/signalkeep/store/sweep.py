@@ -135,13 +135,15 @@ FROM unnest($4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::in
             $11::timestamptz[], $12::jsonb[], $13::jsonb[], $14::boolean[])
     AS h (kind, detail, count, severity, state, version, begins_at, ends_at, first_sample, last_sample, live)
 ON CONFLICT (device_id, day, kind) WHERE device_id IS NOT NULL DO UPDATE SET
-    detail = EXCLUDED.detail, count = EXCLUDED.count, severity = EXCLUDED.severity, state = EXCLUDED.state,
-    rule_version = EXCLUDED.rule_version, begins_at = EXCLUDED.begins_at, ends_at = EXCLUDED.ends_at,
-    first_sample = EXCLUDED.first_sample, last_sample = EXCLUDED.last_sample, live = f.live OR EXCLUDED.live,
-    last_at = now()
+    detail = coalesce(nullif(EXCLUDED.detail, ''), f.detail), count = EXCLUDED.count, severity = EXCLUDED.severity,
+    state = EXCLUDED.state, rule_version = EXCLUDED.rule_version, begins_at = EXCLUDED.begins_at,
+    ends_at = EXCLUDED.ends_at,
+    first_sample = CASE WHEN EXCLUDED.detail = '' THEN f.first_sample ELSE EXCLUDED.first_sample END,
+    last_sample = CASE WHEN EXCLUDED.detail = '' THEN f.last_sample ELSE EXCLUDED.last_sample END,
+    live = f.live OR EXCLUDED.live, last_at = now()
 WHERE (f.detail, f.count, f.severity, f.state, f.rule_version, f.begins_at, f.ends_at, f.live OR EXCLUDED.live)
-    IS DISTINCT FROM (EXCLUDED.detail, EXCLUDED.count, EXCLUDED.severity, EXCLUDED.state, EXCLUDED.rule_version,
-                      EXCLUDED.begins_at, EXCLUDED.ends_at, f.live)
+    IS DISTINCT FROM (coalesce(nullif(EXCLUDED.detail, ''), f.detail), EXCLUDED.count, EXCLUDED.severity,
+                      EXCLUDED.state, EXCLUDED.rule_version, EXCLUDED.begins_at, EXCLUDED.ends_at, f.live)
 """
 WITHDRAW: Final = """
 UPDATE finding SET state = 'withdrawn', last_at = now()
