@@ -1,6 +1,7 @@
 """`make bench`: how fast each stage is, how fast the whole, next to the ceiling of the same run; all in one run.
 
     python -m benchmarks.bench [--seconds 60] [--place DIR] [--only decode,ingest] [--save]
+    python -m benchmarks.bench --only rules       what rules of quality cost; two minutes
     python -m benchmarks.bench --only broker      what RabbitMQ between gateway and ingest costs; three minutes
 
 Everything runs on this machine at the same time: load, gateway, ingest and PostgreSQL share its cores, as they do for a
@@ -25,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceiling, end_to_end, machine, relaying, report, stages, through_broker
+from benchmarks import ceiling, end_to_end, judging, machine, relaying, report, stages, through_broker
 from benchmarks.core import Core
 from signalkeep import __version__
 from signalkeep.simulate.fleet import FIRST_NUMBER, device_numbers
@@ -38,7 +39,7 @@ INGESTED = 200_000
 FLAT_OUT_S = 10.0
 KEPT_UP = 0.85  # of the capacity: what is asked for a minute, so that no backlog grows
 RESULTS = Path(__file__).parent / "results"
-STAGES = ("decode", "journal", "gateway", "idle", "ingest", "relay", "end_to_end", "broker")
+STAGES = ("decode", "journal", "gateway", "idle", "ingest", "relay", "rules", "end_to_end", "broker")
 
 
 def run_stages(only: set[str], place: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -154,6 +155,8 @@ def main() -> None:
         "machine": machine.describe(given.place),
         "stages": run_stages(only, given.place, given.seconds, say),
     }
+    if "rules" in only:
+        result["rules"] = judging.run(given.place, say)
     if "end_to_end" in only:
         result["end_to_end"] = run_end_to_end(given.place, given.seconds, say)
     if "broker" in only:

@@ -26,11 +26,25 @@ def text(result: dict[str, Any]) -> str:
             for key, values in by_key.items()
         ]
         lines += table(("stage", "for", "measured"), rows)
+    if "rules" in result:
+        lines += _rules(result["rules"])
     if "end_to_end" in result:
         lines += _end_to_end(result["end_to_end"])
     if "broker" in result:
         lines += _through_the_broker(result["broker"])
     return "\n".join(lines) + "\n"
+
+
+def _rules(found: dict[str, Any]) -> list[str]:
+    rows = [
+        (name, key, ", ".join(f"{what} {_number(value)}" for what, value in values.items()))
+        for name in ("ingest", "memory", "sweep")
+        for key, values in found[name].items()
+    ]
+    lines = ["## Rules of quality", "", *table(("what", "for", "measured"), rows)]
+    lines += ["Microseconds of a record that has nothing wrong with it:", ""]
+    costs = [(name, f"{one['us_per_record']:.2f}") for name, one in found["rules"].items()]
+    return lines + table(("rule", "us"), costs)
 
 
 def _end_to_end(found: dict[str, Any]) -> list[str]:
