@@ -76,6 +76,7 @@ def test_the_limit_of_order() -> None:
     behind = reading(0, behind_s=30.0)
     assert ask("TIM-07", behind)
     assert ask("TIM-07", behind, behind_s=30) is False
+    assert ask("TIM-07", reading(0, behind_s=1.0)) is False  # receivers give fractions of a second
     assert ask("TIM-07", reading(0)) is False
     assert ask("TIM-07", reading(0, time_s=None, behind_s=30.0)) is None
 
@@ -144,26 +145,31 @@ def test_a_gap_needs_what_came_before() -> None:
     assert rule.check(reading(0), Recent(), defaults(rule)) is None
 
 
-def test_late() -> None:
-    judged = judge_all([reading(0, received_s=NOON_S + 1200)], profile_of("TIM-09"))
-    assert_hit(judged[0], "TIM-09", "20 min after it happened")
+def test_late_although_in_contact() -> None:
+    late = reading(0, received_s=NOON_S + 1200)
+    judged = judge_all([*every(10, 120, 1), late], profile_of("TIM-09"))
+    assert not any(one.hits for one in judged[:-1])
+    assert_hit(judged[-1], "TIM-09", "20 min after it happened", "min after it the device was in contact")
 
 
 @pytest.mark.parametrize(
-    ("delay_s", "limits", "hits"),
+    ("delay_s", "withheld_s", "limits", "hits"),
     [
-        (300, {}, False),
-        (301, {}, True),
-        (301, {"late_s": 1800.0}, False),
-        (30 * DAY_S, {}, True),
-        (30 * DAY_S + 1, {}, False),  # then it is no delay
-        (2 * DAY_S, {"old_s": DAY_S}, False),
-        (ROLLOVER_S, {}, False),
-        (-3600, {}, False),
+        (300, 300, {}, False),
+        (301, 300, {}, False),
+        (301, 301, {}, True),
+        (3000, 0, {}, False),  # a backlog
+        (3000, None, {}, False),
+        (301, 301, {"late_s": 1800.0}, False),
+        (30 * DAY_S, DAY_S, {}, True),
+        (30 * DAY_S + 1, DAY_S, {}, False),  # then it is no delay
+        (2 * DAY_S, DAY_S, {"old_s": DAY_S}, False),
+        (ROLLOVER_S, ROLLOVER_S, {}, False),
+        (-3600, 0, {}, False),
     ],
 )
-def test_how_late_is_late(delay_s: float, limits: dict[str, float], hits: bool) -> None:
-    answer = ask("TIM-09", reading(0, received_s=NOON_S + delay_s), **limits)
+def test_how_late_is_late(delay_s: float, withheld_s: float | None, limits: dict[str, float], hits: bool) -> None:
+    answer = ask("TIM-09", reading(0, received_s=NOON_S + delay_s, withheld_s=withheld_s), **limits)
     assert answer if hits else answer is False
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.rules.judge import Applied, Hit, Judge, Judged, Profile, marks_of
-from signalkeep.rules.reading import Reading, Recent
+from signalkeep.rules.reading import Contact, Reading, Recent
 
 
 class DayHit(msgspec.Struct, frozen=True):
@@ -53,12 +53,14 @@ class DayJudged(msgspec.Struct):
 
 
 def in_order(readings: list[Reading]) -> list[Reading]:
-    """Sort by device time, and note how far each came behind what had arrived before it.
+    """Sort by device time, and note how far each came behind what had arrived before it, and how long it was withheld.
 
     They are given in the order of arrival. Sorting is stable: what has the same time stays in the order of arrival.
     """
     newest_s: float | None = None
+    contact = Contact()
     for reading in readings:
+        reading.withheld_s = contact.withheld_s(reading)
         time_s = reading.time_s
         if time_s is None:
             continue

@@ -2,7 +2,8 @@
 
     SIGNAL rules        asked of every reading, which knows by then how far it comes behind the newest
     in order?           a reading older than the newest, without a time, or with one ahead of ours ends here: it is
-                        judged by itself, and moves nothing (a sweep judges it again, in its place)
+                        judged by itself, and moves only what is known of arrivals (a sweep judges it again, in its
+                        place)
     step                how it lies to the last good point, unless a rule doubts its position
     RECENT rules        in the order of the catalogue; one that doubts the position takes the step from those behind
     re-anchoring        a place that was called a jump is accepted when enough points in a row agree with each other
@@ -167,6 +168,8 @@ class Judge:
         reading.on_globe = (
             latitude is not None and longitude is not None and -90 <= latitude <= 90 and -180 <= longitude <= 180
         )
+        if reading.withheld_s is None:
+            reading.withheld_s = recent.contact.withheld_s(reading)
         time_s, newest_s = reading.time_s, recent.newest_s
         is_late = time_s is not None and newest_s is not None and time_s < newest_s
         if is_late and not reading.behind_s:

@@ -7,6 +7,7 @@ is small on purpose: an ingest process holds one for every device that it has he
 from __future__ import annotations
 
 from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from signalkeep.model import Signal
 from signalkeep.rules.geo import distance_m
 
+IN_TIME_S: Final = 60.0  # what arrives this soon shows that the device is in contact and has nothing to catch up with
+BURST_S: Final = 60.0  # late readings that follow each other as closely are one backlog
 NUMBER_MAX: Final = 1e15  # beyond it numbers mean nothing, and integers may not fit into a float
 
 
@@ -41,6 +44,9 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     protocol: str = ""
     event_known: bool | None = None  # whether table event_format has the code; None: no code, or not looked up
     behind_s: float = 0.0  # older by so much than what had arrived before it; 0: in order
+    withheld_s: float | None = (
+        None  # so long after it happened the device was in contact, see `Contact`; None: not known
+    )
     on_globe: bool = False  # there is a position, and it is one; filled in by the judge
 
     @classmethod
@@ -92,6 +98,35 @@ class Point(msgspec.Struct, gc=False):
         return distance_m(self.latitude, self.longitude, reading.latitude, reading.longitude)
 
 
+class Contact(msgspec.Struct, gc=False):
+    """When a device was heard in time. Moved in the order of arrival, by late readings too.
+
+    After a time without network some devices send the newest first, and between what is late comes what is new. So
+    what is heard within a backlog, or just before it, does not count for it.
+    """
+
+    newest_s: float = -inf  # newest arrival in time
+    minute_s: float = -inf  # first arrival in time of the minute or so in which the newest lies
+    before_s: float = -inf  # the last arrival in time before that one
+    late_s: float = -inf  # newest arrival of a late reading
+    heard_s: float = -inf  # last contact before the backlog which that belongs to
+
+    def withheld_s(self, reading: Reading) -> float:
+        """How long after it had happened the device was in contact without sending it; 0: it was not, or not late."""
+        received_s, time_s = reading.received_s, reading.time_s
+        if time_s is None:
+            return 0.0
+        if received_s - time_s <= IN_TIME_S:
+            if received_s - self.minute_s > BURST_S:
+                self.before_s, self.minute_s = self.newest_s, received_s
+            self.newest_s = received_s
+            return 0.0
+        if received_s - self.late_s > BURST_S:
+            self.heard_s = self.minute_s if received_s - self.minute_s > BURST_S else self.before_s
+        self.late_s = received_s
+        return max(0.0, self.heard_s - time_s)
+
+
 class Run(msgspec.Struct, gc=False):
     """How long a condition has held without a break."""
 
@@ -108,14 +143,14 @@ class Recent:
     """
 
     __slots__ = (
-        "candidate", "candidates", "good", "idle_since_s", "implied_kmh", "interval_s", "known", "last", "model",
-        "newest_s",
-        "profile", "runs", "same_time", "step_m", "step_s",
+        "candidate", "candidates", "contact", "good", "idle_since_s", "implied_kmh", "interval_s", "known", "last",
+        "model", "newest_s", "profile", "runs", "same_time", "step_m", "step_s",
     )  # fmt: skip
 
     def __init__(self, model: str = "", profile: Any = None) -> None:
         self.model = model
         self.profile = profile  # the judge's: which rules with which limits
+        self.contact = Contact()  # unlike all else, in the order of arrival
         self.newest_s: float | None = None  # time of the newest reading
         self.interval_s: float | None = None  # usual, between readings while the ignition is not known to be off
         self.idle_since_s: float | None = None  # since when the ignition has been on without motion

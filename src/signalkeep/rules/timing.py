@@ -10,7 +10,7 @@ from signalkeep.rules import clocks
 from signalkeep.rules.clocks import in_words
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
 from signalkeep.rules.days import DayHit, DeviceDay
-from signalkeep.rules.reading import Reading, Recent
+from signalkeep.rules.reading import IN_TIME_S, Reading, Recent
 from signalkeep.rules.screen import INF
 
 HOUR_S: Final = 3600.0
@@ -53,13 +53,13 @@ def gap(reading: Reading, recent: Recent, limits: Limits) -> Answer:
 
 
 def latency(reading: Reading, limits: Limits) -> Answer:
-    """TIM-09."""
+    """TIM-09. A backlog comes as soon as there is network again: that is what a memory is for."""
     if reading.time_s is None:
         return None
-    delay_s = reading.received_s - reading.time_s
-    if delay_s <= limits["late_s"] or delay_s > limits["old_s"]:
+    delay_s, withheld_s = reading.received_s - reading.time_s, reading.withheld_s or 0.0
+    if delay_s <= limits["late_s"] or withheld_s <= limits["late_s"] or delay_s > limits["old_s"]:
         return False
-    return f"arrived {in_words(delay_s)} after it happened"
+    return f"arrived {in_words(delay_s)} after it happened; {in_words(withheld_s)} after it the device was in contact"
 
 
 def flood(day: DeviceDay, limits: Limits) -> Iterator[DayHit]:
@@ -143,8 +143,8 @@ RULES: Final = (
             "nothing, if it follows times without coverage",
             "else have the device send the oldest first, if it can be set",
         ),
-        source="GTFS-realtime validator E018",
-        limits={"behind_s": Limit(0.0, "s", "older by more than this")},
+        source="GTFS-realtime validator E018; 1 s: recordings of real receivers",
+        limits={"behind_s": Limit(1.0, "s", "older by more than this; receivers give fractions of a second")},
         bit=28,
     ),
     Rule(
@@ -176,27 +176,33 @@ RULES: Final = (
     ),
     Rule(
         id="TIM-09",
-        title="Late",
+        title="Late without need",
         dimension=Dimension.TIMELINESS,
         severity=Severity.INFO,
         scope=Scope.SIGNAL,
         check=latency,
         quiet=lambda limits: {"delay_s": (-INF, limits["late_s"])},
-        meaning="The signal arrived long after it happened. It is sound and counts in every report, but it alarms "
-        "nobody any more.",
+        meaning="The signal arrived long after it happened, although the device had been in contact and up to date "
+        "meanwhile. It is sound and counts in every report, but it alarms nobody any more. A backlog after a time "
+        "without coverage is none of these.",
         causes=(
-            "no coverage: a backlog",
-            "the device gathers records and sends them together",
-            "its clock is behind, see TIM-05",
+            "the device held the record back: its firmware forgets records, and finds them when it starts anew",
+            "a record of low priority that waited behind others",
+            "its clock was behind for a moment",
         ),
         actions=(
-            "nothing, if it follows times without coverage",
-            "else have the device send more often",
-            "if it is all devices, see how far ingest is behind: `signalkeep status`",
+            "nothing, if it is rare",
+            "see whether the device started anew before it: DEV-04",
+            "if it is many devices of one model, report it to the maker",
         ),
         source="300 s: Geoservice's contract",
         limits={
-            "late_s": Limit(bounds.QUALITY_LIVE_S_MAX, "s", "later than this"),
+            "late_s": Limit(
+                bounds.QUALITY_LIVE_S_MAX,
+                "s",
+                "later than this, and in contact so long after it happened",
+                least=IN_TIME_S,
+            ),
             "old_s": Limit(clocks.OLD_S, "s", "later than this it is the clock or an old memory, see TIM-03"),
         },
         bit=30,
