@@ -1,5 +1,7 @@
 """What rules of quality cost: each rule, ingest with and without them, the memory of many devices, a sweep.
 
+Figures only, no judgement; what is compared runs in turns, so that other work on the machine meets both alike.
+
 rules     pure: microseconds of each SIGNAL and RECENT rule for a record of the benchmark's packets, and of all together
 ingest    the stage `ingest` with and without, in turns; ratios of speed and of processor time, the median of the pairs
 memory    what is remembered of 100,000 devices, in a process of its own

@@ -1,4 +1,7 @@
-"""The results of a run as a page of Markdown that also reads well on a terminal: ratios beside figures."""
+"""The results of a run as a page of Markdown that also reads well on a terminal: ratios beside figures.
+
+Nothing is judged or left out here: what a run has measured is shown.
+"""
 
 from __future__ import annotations
 

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import rabbit_node, report, through_broker
+from benchmarks import judging, rabbit_node, report, through_broker
 from benchmarks.end_to_end import Run
 from benchmarks.relaying import relay
 from benchmarks.through_broker import Traffic
+from signalkeep.rulebook import Rulebook
+from signalkeep.rules.judge import Judge
+from signalkeep.rules.reading import Recent
+from signalkeep.sections import QualitySettings
 from signalkeep.vitals import Histogram, IngestNumbers, RelayNumbers, Vitals, WorkerNumbers
 from tests.builders import RECEIVED
 
@@ -75,6 +79,28 @@ def test_the_page_shows_the_price_and_what_was_sent_in_vain() -> None:
     assert ["through, 1 worker", "1,000", "500", "250", "50%", "80%", "700 / 0", "0.3"] in lines
     assert ["through, 1 worker", "1", "0", "25", "0", "0", "0 / 0 / 3 / 0 / 1"] in lines
     assert ["through, 1 worker", "", "2.5 / 60", "4.0 / 80", "", "", "", "", "", "6.5"] in lines
+
+
+def test_the_page_shows_what_rules_cost() -> None:
+    found = {
+        "rules": {"all rules, at ingest": {"us_per_record": 11.5}, "KIN-01": {"us_per_record": 0.123}},
+        "ingest": {"10 a packet": {"by_processor_time": 0.66}},
+        "memory": {"5 devices": {"mib": 80.0}},
+        "sweep": {"2 days": {"signals_per_s": 7000.0}},
+    }
+    page = report.text({"at": "", "command": "", "signalkeep": "", "machine": {}, "stages": {}, "rules": found})
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    assert ["ingest", "10 a packet", "by_processor_time 0.66"] in lines
+    assert ["KIN-01", "0.12"] in lines
+    assert ["sweep", "2 days", "signals_per_s 7,000"] in lines
+
+
+def test_packets_drive_so_that_rules_find_nothing_wrong() -> None:
+    profile, recent = Rulebook(QualitySettings()).profile("", ""), Recent()
+    judge = Judge()
+    hits = [hit for one in judging.signals(200) for hit in judge.judge(judging.reading_of(one), recent, profile).hits]
+    assert not hits, hits[0]
+    assert not judge.broken
 
 
 def test_without_rabbitmq_the_part_is_left_out_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
