@@ -83,7 +83,7 @@ def judge(core: Core, oracle: Path) -> Verdict:
 
 
 def findings(core: Core) -> dict[str, str]:
-    rows = core.sql("SELECT kind, subject || ': ' || detail FROM finding")
+    rows = core.sql("SELECT kind, subject || ': ' || detail FROM finding WHERE device_id IS NULL")
     return {row[0]: row[1] for row in rows}
 
 

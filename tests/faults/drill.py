@@ -96,4 +96,5 @@ def wait_until_asked(dsn: str, query: str, is_met: Callable[[Any], bool], what: 
 
 def findings(dsn: str) -> dict[str, str]:
     """What the core has found out itself, by kind."""
-    return {row["kind"]: f"{row['subject']}: {row['detail']}" for row in ask(dsn, "SELECT * FROM finding ORDER BY 1")}
+    rows = ask(dsn, "SELECT * FROM finding WHERE device_id IS NULL ORDER BY 1")
+    return {row["kind"]: f"{row['subject']}: {row['detail']}" for row in rows}

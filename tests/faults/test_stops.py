@@ -104,7 +104,7 @@ def test_every_signal_to_stop_and_more_of_them_is_one_orderly_stop(numbers: tupl
         assert process.wait(90) == 0
         text = core.log_text()
         assert "signalkeep has stopped. Everything acknowledged is on disk." in text
-        assert text.count('"event": "role has stopped"') == 3
+        assert text.count('"event": "role has stopped"') == 4
         assert f'"reason": "{numbers[0].name}"' in text
         postgres_log = next(core.data.glob("log/postgres*")).read_text()
         assert postgres_log.rstrip().endswith("database system is shut down")

@@ -151,7 +151,7 @@ async def test_a_database_restored_under_a_running_driver_is_noticed(
     await connection.execute("DELETE FROM signal WHERE seq > 2; UPDATE cursor SET seq = 2, frames = 2")
     writer.append(event(6))  # its write finds the cursor elsewhere
     await wait_until_async(lambda: _is(rows(connection), 7))
-    assert await connection.fetchval("SELECT kind FROM finding") == "cursor_moved_back"
+    assert await connection.fetchval("SELECT kind FROM finding WHERE device_id IS NULL") == "cursor_moved_back"
     stop.set()
     await driving
     await writer.close()
@@ -300,7 +300,9 @@ async def test_files_that_end_before_the_cursor_are_named(
     start_service()
     kind = "SELECT count(*) FROM finding WHERE kind = 'journal_shorter_than_cursor'"
     await wait_until_async(lambda: _is(connection.fetchval(kind), 1))
-    assert "up to 9, the files end at 4" in await connection.fetchval("SELECT detail FROM finding")
+    assert "up to 9, the files end at 4" in await connection.fetchval(
+        "SELECT detail FROM finding WHERE device_id IS NULL"
+    )
 
 
 async def test_a_vanished_journal_is_named_with_its_missing_range(
@@ -315,8 +317,8 @@ async def test_a_vanished_journal_is_named_with_its_missing_range(
     await connection.execute("UPDATE cursor SET seq = 4")
     shutil.rmtree(writer.directory)
     start_service()
-    await wait_until_async(lambda: _is(connection.fetchval("SELECT count(*) FROM finding"), 1))
-    finding = await connection.fetchrow("SELECT * FROM finding")
+    await wait_until_async(lambda: _is(connection.fetchval("SELECT count(*) FROM finding WHERE device_id IS NULL"), 1))
+    finding = await connection.fetchrow("SELECT * FROM finding WHERE device_id IS NULL")
     assert finding is not None
     assert finding["kind"] == "journal_vanished"
     assert "entries 5..10" in finding["detail"]
@@ -329,8 +331,8 @@ async def test_a_journal_of_a_newer_version_is_named_and_left_alone(
     ((_, path, size),) = segments(FS, writer.directory)
     newer_version(path)
     start_service()
-    await wait_until_async(lambda: _is(connection.fetchval("SELECT count(*) FROM finding"), 1))
-    assert await connection.fetchval("SELECT kind FROM finding") == "journal_unreadable"
+    await wait_until_async(lambda: _is(connection.fetchval("SELECT count(*) FROM finding WHERE device_id IS NULL"), 1))
+    assert await connection.fetchval("SELECT kind FROM finding WHERE device_id IS NULL") == "journal_unreadable"
     assert await connection.fetchval("SELECT seq FROM cursor") == 0, "nothing of it is passed over"
     assert segments(FS, writer.directory) == [(1, path, size)]
 

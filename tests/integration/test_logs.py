@@ -78,11 +78,11 @@ def test_the_password_of_a_database_that_does_not_answer_is_nowhere(place: str) 
         lines = [json.loads(line) for line in core.log_text().splitlines()]
     assert all({"event", "level", "timestamp", "role"} <= line.keys() for line in lines)
     starts = [line for line in lines if line["event"] == "role starts"]
-    assert {line["role"] for line in starts} == {"gateway", "ingest", "monitor"}
+    assert {line["role"] for line in starts} == {"gateway", "ingest", "monitor", "organizer"}
     assert all(line["pid"] > 0 and line["version"] for line in starts)
     stopped = [line for line in lines if line["event"] == "stopping"]
     assert {line["role"]: line["reason"] for line in stopped} == dict.fromkeys(
-        ("supervisor", "gateway", "ingest", "monitor"), "SIGTERM"
+        ("supervisor", "gateway", "ingest", "monitor", "organizer"), "SIGTERM"
     )
 
 
