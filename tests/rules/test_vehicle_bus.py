@@ -100,10 +100,30 @@ def test_constant_over_kilometres(name: str, limit_km: float, limit: str) -> Non
     assert found(far(limit_km + 0.5, name, 45), **{limit: limit_km + 1.0}) == []
 
 
+def test_a_stuck_value_is_marked_from_where_it_is_sure() -> None:
+    parked = [reading(-3000 + 10 * n, attributes={"rpm": 1500, "odometer_m": 7}) for n in range(300)]
+    drive = far(20, "odometer_m", 7)
+    judged = judge_the_day(day_of([*parked, *drive]), profile_of("VEH-09")).judged
+    assert [place for place, one in enumerate(judged) if one.flags] == list(range(320, 341))
+
+
+@pytest.mark.parametrize("step_s", [600, 3600])
+def test_a_way_on_which_nothing_is_driven_is_none(step_s: float) -> None:
+    """By ferry, on a tow, in a backlog of which most was lost."""
+    carried = [reading(step_s * n, east_m=8000 * n, attributes={"odometer_m": 5}) for n in range(5)]
+    arrived = far(2, "odometer_m", 5)
+    for one in arrived:
+        assert one.time_s is not None
+        one.time_s += 5 * step_s
+    assert found([*carried, *arrived]) == []
+    tugged = [reading(10 * n, east_m=100 * n, attributes={"odometer_m": 5}) for n in range(200)]
+    assert found(tugged) == []
+
+
 def test_the_stuck_part_of_a_day_is_marked() -> None:
     moving = [reading(-1000 + 10 * n, attributes={"rpm": 1000 + n}, speed_kmh=30.0 + n % 2 * 10) for n in range(60)]
     judged = judge_the_day(day_of([*moving, *swinging(60, {"rpm": 1500})]), profile_of("VEH-09")).judged
-    assert [bool(one.flags) for one in judged] == [False] * 60 + [True] * 60
+    assert [bool(one.flags) for one in judged] == [False] * 110 + [True] * 10
 
 
 @pytest.mark.parametrize(

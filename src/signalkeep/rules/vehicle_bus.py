@@ -5,8 +5,9 @@ Values that are no numbers say nothing here. What is never there is not missed.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 from signalkeep.rules.contract import Answer, Dimension, Limit, Limits, Rule, Scope, Severity
@@ -40,7 +41,7 @@ BY_WAY: Final = {
     "fuel_pct": "fuel_km",
     "fuel_l": "fuel_km",
 }
-STEP_KMH_MAX: Final = 250.0  # faster steps are jumps of the receiver, and no way
+STEP_S_MAX: Final = 180.0  # over longer ones a unit slept, or had no network: by ferry or on a tow nothing is driven
 
 
 def drives_electric(attributes: Mapping[str, Any]) -> bool:
@@ -77,9 +78,17 @@ def ranges(reading: Reading, limits: Limits) -> Answer:
 class Constant(NamedTuple):
     """A sensor that showed one value while what drives it went on."""
 
-    places: list[int]
+    places: list[int]  # of its readings
+    driven_at: list[float]  # at each of them: changes of speed, or kilometres, since the first
     value: float
-    driven: float  # changes of speed, or kilometres
+
+    @property
+    def driven(self) -> float:
+        return self.driven_at[-1]
+
+    def sure(self, least: float) -> list[int]:
+        """From where on it is sure. What lies before may be a vehicle that stood all night."""
+        return self.places[bisect_left(self.driven_at, least) :]
 
 
 def constant(day: DeviceDay, limits: Limits) -> Iterable[DayHit]:
@@ -93,7 +102,8 @@ def constant(day: DeviceDay, limits: Limits) -> Iterable[DayHit]:
         for run in constant_by_speed(readings, name, limits["change_kmh"]):
             resting = name != "obd_speed_kmh" and (electric or run.value == 0)  # an engine at rest is VEH-07's
             if run.driven >= limits["changes_min"] and not resting:
-                yield DayHit(run.places, f"{name} stayed {run.value:g} over {run.driven:.0f} changes of speed")
+                detail = f"{name} stayed {run.value:g} over {run.driven:.0f} changes of speed"
+                yield DayHit(run.sure(limits["changes_min"]), detail)
     if present.isdisjoint(BY_WAY):
         return
     way_km = way_by_place(readings)
@@ -104,43 +114,40 @@ def constant(day: DeviceDay, limits: Limits) -> Iterable[DayHit]:
         for run in constant_by_way(readings, name, way_km):
             full = is_fuel and (electric or (name == "fuel_pct" and run.value >= limits["full_pct"]))
             if run.driven > limits[limit] and not full:
-                yield DayHit(run.places, f"{name} stayed {run.value:g} over {run.driven:.1f} km")
+                yield DayHit(run.sure(limits[limit]), f"{name} stayed {run.value:g} over {run.driven:.1f} km")
 
 
 def constant_by_speed(readings: Sequence[Reading], name: str, change_kmh: float) -> Iterator[Constant]:
     """Runs of one value, with the changes of speed that it was there to follow."""
     for places, value in _runs(readings, name):
         changes, counted_kmh = 0, None
+        changes_at: list[float] = []
         for place in places:
-            speed_kmh = readings[place].speed_kmh
-            if speed_kmh is None or not readings[place].fix_valid:
-                continue
-            if counted_kmh is None:
+            speed_kmh = readings[place].speed_kmh if readings[place].fix_valid else None
+            if speed_kmh is not None and counted_kmh is None:
                 counted_kmh = speed_kmh
-            elif abs(speed_kmh - counted_kmh) >= change_kmh:
+            elif speed_kmh is not None and counted_kmh is not None and abs(speed_kmh - counted_kmh) >= change_kmh:
                 changes, counted_kmh = changes + 1, speed_kmh
-        yield Constant(places, value, changes)
+            changes_at.append(changes)
+        yield Constant(places, changes_at, value)
 
 
 def constant_by_way(readings: Sequence[Reading], name: str, way_km: Sequence[float]) -> Iterator[Constant]:
     """Runs of one value, with the way driven in them."""
     for places, value in _runs(readings, name):
-        yield Constant(places, value, way_km[places[-1]] - way_km[places[0]])
+        yield Constant(places, [way_km[place] - way_km[places[0]] for place in places], value)
 
 
 def way_by_place(readings: Sequence[Reading]) -> list[float]:
-    """Kilometres by position from the day's beginning, at each reading."""
+    """Kilometres driven from the day's beginning, at each reading: no more than its speeds allow, and no long steps."""
     metres = [0.0] * len(readings)
     with_place = [place for place, reading in enumerate(readings) if has_place(reading)]
     for before, after in pairwise(with_place):
         elapsed_s = (readings[after].time_s or 0.0) - (readings[before].time_s or 0.0)
-        step_m = between_m(readings[before], readings[after])
-        metres[after] = step_m if step_m <= STEP_KMH_MAX / 3.6 * elapsed_s else 0.0
-    way_km, total_m = [], 0.0
-    for step_m in metres:
-        total_m += step_m
-        way_km.append(total_m / 1000)
-    return way_km
+        fastest_kmh = max(readings[before].speed_kmh or 0.0, readings[after].speed_kmh or 0.0)
+        if elapsed_s <= STEP_S_MAX and fastest_kmh > 0:
+            metres[after] = min(between_m(readings[before], readings[after]), fastest_kmh / 3.6 * elapsed_s)
+    return [total_m / 1000 for total_m in accumulate(metres)]
 
 
 def _runs(readings: Sequence[Reading], name: str) -> Iterator[tuple[list[int], float]]:
