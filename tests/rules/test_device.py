@@ -134,11 +134,13 @@ def supplied(*volts: Any) -> list[Reading]:
     [
         ((12.6, 0.0, 0.0), {}, ["supply from 12.6 to 0.0 V"]),  # once
         ((25.2, 1.0), {}, ["supply from 25.2 to 1.0 V"]),
-        ((12.6, 1.1), {}, []),
+        ((12.6, 1.9), {}, ["supply from 12.6 to 1.9 V"]),  # open wires show a volt or two
+        ((9.0, 4.0), {}, ["supply from 9.0 to 4.0 V"]),
+        ((12.6, 4.1), {}, []),
         ((12.6, 5.5, 14.1), {}, []),  # a starter
-        ((5.9, 0.0), {}, []),
+        ((8.9, 0.0), {}, []),
         ((0.0, 0.0), {}, []),  # never had one
-        ((12.6, 3.0), {"gone_v": 4.0}, ["supply from 12.6 to 3.0 V"]),
+        ((12.6, 3.0), {"gone_v": 1.0}, []),
         ((5.0, 0.0), {"supplied_v": 4.0}, ["supply from 5.0 to 0.0 V"]),
         ((12.6, None), {}, []),
         ((12.6, "0"), {}, []),

@@ -180,10 +180,10 @@ UNPLUGGED: Final = Rule(
         "if nobody is, treat it as theft while the position still comes",
         "for trucks whose main switch is turned off every night, mute it",
     ),
-    source="Geotab fault 136, Rand McNally; 1 V and 6 V: field knowledge",
+    source="Geotab fault 136, Rand McNally; 4 V and 9 V: field knowledge",
     limits={
-        "gone_v": Limit(1.0, "V", "at most this is no supply"),
-        "supplied_v": Limit(6.0, "V", "at least this was one"),
+        "gone_v": Limit(4.0, "V", "at most this is no supply: open wires show a volt or two"),
+        "supplied_v": Limit(9.0, "V", "at least this was one"),
     },
     bit=51,
     tracks=("power_v",),
