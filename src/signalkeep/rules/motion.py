@@ -196,7 +196,7 @@ SPEED_AGAINST_WAY: Final = Rule(
     limits={
         "difference_kmh": Limit(20.0, "km/h", "this much always passes"),
         "share": Limit(0.5, "", "so much of the smaller speed passes"),
-        "change_kmh_per_s": Limit(0.5, "km/h per s", "this much per second of the step passes: it may have stopped"),
+        "change_kmh_per_s": Limit(1.0, "km/h per s", "this much per second of the step passes: it may have stopped"),
         "step_s_min": Limit(5.0, "s", "shorter steps are the noise of a receiver", least=1.0),
         "step_s_max": Limit(120.0, "s", "over longer steps too much may happen between"),
     },

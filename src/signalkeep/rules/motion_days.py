@@ -66,7 +66,7 @@ def was_moved(readings: list[Reading], limits: Limits) -> bool:
 
 
 def parkings(day: DeviceDay) -> Iterator[list[int]]:
-    """Readings with a place while the ignition was off without break, and the first behind them, if it stands."""
+    """Readings with a place while the ignition was off without break, and the first behind them."""
     parked: list[int] = []
     for place, reading in enumerate(day.readings):
         ignition = reading.truth("ignition")
@@ -76,7 +76,7 @@ def parkings(day: DeviceDay) -> Iterator[list[int]]:
             if has_place(reading):
                 parked.append(place)
         elif parked:
-            yield [*parked, place] if has_place(reading) and reading.speed_kmh == 0.0 else parked
+            yield [*parked, place] if has_place(reading) else parked
             parked = []
     if parked:
         yield parked
