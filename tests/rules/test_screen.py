@@ -24,7 +24,7 @@ from tests.rules.support import NOON_S, profile_of, reading
 ASKED_AT_INGEST: Final = [rule for rule in RULES if rule.scope in (Scope.SIGNAL, Scope.RECENT)]
 QUIET: Final = [rule for rule in ASKED_AT_INGEST if rule.quiet is not None]
 NEEDY: Final = [rule for rule in ASKED_AT_INGEST if rule.needs]
-STRANGE: Final = (None, True, False, "", "7", "power_cut", [], nan, inf, -inf, 0, 1, -1, 2**40, 1e300)
+STRANGE: Final[tuple[Any, ...]] = (None, True, False, "", "7", "power_cut", [], nan, inf, -inf, 0, 1, -1, 2**40, 1e300)
 SOUND: Final[dict[str, Any]] = {
     "ignition": True, "motion": True, "power_v": 14.1, "battery_v": 4.1, "battery_pct": 95, "rpm": 1800,
     "obd_speed_kmh": 36, "hdop": 0.9, "gsm_rssi": 4, "odometer_m": 80_000, "fuel_pct": 60, "coolant_c": 88,
