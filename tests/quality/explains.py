@@ -30,6 +30,7 @@ EXPLAINS: Final[dict[str, Explains]] = {
     "swapped": Explains(("POS-07",), (*PLACE, "POS-01", "KIN-03")),
     "sign_flip": Explains(("POS-08",), (*PLACE, "KIN-03")),
     "null_island": Explains(("POS-02",), (*PLACE, "KIN-03")),
+    "factory_default": Explains(("POS-10",), (*PLACE, "KIN-03")),
     "off_globe": Explains(("POS-01",)),
     "missing_position": Explains(("SCH-01",), ("POS-03",)),
     "few_satellites": Explains(("POS-04",)),

@@ -120,6 +120,7 @@ EVIDENCE: Final[dict[str, Callable[[Case], Any]]] = {
     "sign_flip": lambda c: c.all(lambda b, a: place(a) != place(b) and [abs(x or 0) for x in place(a)] == [
         abs(x or 0) for x in place(b)]),
     "null_island": lambda c: c.all(lambda b, a: a.fix_valid and max(abs(x or 0) for x in place(a)) < 0.01),
+    "factory_default": lambda c: c.all(lambda b, a: a.fix_valid and place(a) == (37.3875111, -121.97232)),
     "off_globe": lambda c: c.all(lambda b, a: abs(a.latitude or 0) > 90 or abs(a.longitude or 0) > 180),
     "missing_position": lambda c: c.all(lambda b, a: a.fix_valid and place(a) == (None, None)),
     "few_satellites": lambda c: c.all(lambda b, a: a.satellites == c.label.magnitude and a.fix_valid),

@@ -26,6 +26,7 @@ from signalkeep.simulate.planting import (
 
 TRUE_MOVING_KMH: Final = 5.0
 STARTS_TRIED: Final = 20
+FACTORY: Final = (37.3875111, -121.97232)  # in the example of SiRF's command to set a receiver up
 CLONE_AWAY_M: Final = (40_000.0, 400_000.0)
 
 
@@ -83,6 +84,8 @@ def _elsewhere(change: str, made: Made, signs: tuple[int, int], source: random.R
             return {"latitude": None, "longitude": None}
         case "null":
             return {"latitude": round(source.uniform(0, 0.004), 7), "longitude": round(source.uniform(0, 0.004), 7)}
+        case "factory":
+            return {"latitude": FACTORY[0], "longitude": FACTORY[1]}
         case _:
             off = source.choice(("latitude", "longitude"))
             least = 91.0 if off == "latitude" else 181.0
@@ -184,6 +187,10 @@ KINDS: Final = (
     Kind("swapped", "latitude and longitude are swapped", "records", everywhere("swapped"), above=((3, 30),)),
     Kind("sign_flip", "a sign of the position is lost", "records", everywhere("sign"), above=((1, 20),)),
     Kind("null_island", "a position at 0, 0 that claims a fix", "records", everywhere("null"), above=((1, 20),)),
+    Kind(
+        "factory_default", "the place where the maker tests receivers", "records", everywhere("factory"),
+        above=((1, 20),),
+    ),
     Kind("off_globe", "a position that is none", "records", everywhere("off"), above=((1, 10),)),
     Kind("missing_position", "a fix without a position", "records", everywhere("none"), above=((1, 10),)),
     Kind(
