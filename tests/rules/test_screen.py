@@ -74,6 +74,8 @@ class Stream:
             fields[name] = source.choice([one for one in self._values.get(name, STRANGE) if type(one) in NUMBERS])
         if source.random() < 0.15:
             fields |= source.choice(ODD_FIELDS)
+        if source.random() < 0.2:
+            fields["withheld_s"] = source.choice((299.0, 300.0, 301.0, 5000.0))
         if source.random() < 0.1:
             east_m += source.choice((60, 500, 5000, 90_000))
         late_s = source.choice(LATE_S) if source.random() < 0.2 else 2.0
@@ -94,7 +96,7 @@ ODD_FIELDS: Final[tuple[dict[str, Any], ...]] = (
     {"fix_valid": False}, {"latitude": None}, {"latitude": 91.0}, {"latitude": nan}, {"longitude": None},
     {"latitude": 0.01, "longitude": 0.0}, {"latitude": 0.0, "longitude": 0.0}, {"latitude": 0.00999, "longitude": 0.0},
     {"longitude": -13.405}, {"latitude": 13.405, "longitude": 52.52}, {"event_known": False, "event_code": "x"},
-    {"event_known": True, "event_code": "y"}, {"withheld_s": 5000.0},
+    {"event_known": True, "event_code": "y"},
 )  # fmt: skip
 
 
