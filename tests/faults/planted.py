@@ -22,10 +22,11 @@ from tests.faults.planted_broker import BROKER_BUGS
 from tests.faults.planted_core import CORE_BUGS, Bug
 from tests.faults.planted_histories import HISTORY_BUGS
 from tests.faults.planted_journal import JOURNAL_BUGS
+from tests.faults.planted_quality import QUALITY_BUGS
 from tests.faults.results import Table, save
 
 ROOT: Final = Path(__file__).parents[2]
-BUGS: Final = JOURNAL_BUGS + CORE_BUGS + BROKER_BUGS + HISTORY_BUGS
+BUGS: Final = JOURNAL_BUGS + CORE_BUGS + BROKER_BUGS + HISTORY_BUGS + QUALITY_BUGS
 PATIENCE_S: Final = 420.0
 NOTICED: Final = re.compile(r"^(seed|state|call|try) (\d+): (I\d+)", re.MULTILINE)
 TIERS: Final = {

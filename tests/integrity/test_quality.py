@@ -147,6 +147,22 @@ async def test_a_sweep_that_is_killed_goes_on_where_it_was(connection: Connectio
     assert await connection.fetchval("SELECT count(*) FROM quality_todo") == 0
 
 
+async def test_a_sweep_that_fails_while_it_notes_days_sees_their_signals_again(
+    connection: Connection, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await feed.write(connection, at(1), at(2, latitude=42.0), at(3))
+
+    async def fail(*_: object) -> None:
+        raise OSError("the connection broke")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sweep, "add_days", fail)
+        with pytest.raises(OSError, match="broke"):
+            await run(connection)
+    done = await run(connection)
+    assert (done.signals, done.days, done.changed_flags) == (3, 1, 1)
+
+
 async def test_what_comes_while_a_day_is_judged_postpones_it(connection: Connection, feed: Feed) -> None:
     await feed.write(connection, at(1))
     await run(connection, budget_s=60.0, settled_s=3600.0)
