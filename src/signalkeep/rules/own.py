@@ -6,21 +6,24 @@
 
 Names are the fields of a signal and its attributes, and `moved_m`, `implied_kmh` (from the last good point), `hour`
 (of the day, UTC), `delay_s`. Where a value is missing that the answer needs, there is none: the signal is neither good
-nor bad. Numbers, texts in quotes, true and false, + - * /, comparisons, and, or, not, abs(), min(), max(). Nothing else
-is understood, and nothing of it can reach beyond the signal. Pure; the same text always means the same.
+nor bad. A value of another kind is missing, too: numbers are compared with numbers, texts with texts, and only numbers
+are reckoned with. Numbers, texts in quotes, true and false, + - * /, comparisons, and, or, not, abs(), min(), max().
+Nothing else is understood, and nothing of it can reach beyond the signal. Pure; the same text always means the same.
 """
 
 from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from signalkeep.rules.contract import Answer, Limits
-from signalkeep.rules.reading import Reading, Recent
+from signalkeep.rules.reading import Reading, Recent, number_of
 
 CHARS_MAX: Final = 1000
+LEVELS_MAX: Final = 50  # of one thing in another, so that no condition can come to the end of the stack
 FIELDS: Final = (
     "latitude", "longitude", "altitude_m", "speed_kmh", "course_deg", "satellites", "event_code", "fix_valid",
     "protocol",
@@ -36,7 +39,7 @@ _COMPARE: Final[dict[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }  # fmt: skip
-_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {"abs": abs, "min": min, "max": max}
+_EXTREMES: Final[dict[str, Callable[..., Any]]] = {"min": min, "max": max}
 _WORDS: Final = {"true": True, "false": False}
 
 
@@ -44,16 +47,29 @@ class WrongCondition(ValueError):
     """Says what is wrong, and at which character."""
 
 
+class _Foreign(Exception):
+    """A part that belongs to no condition."""
+
+    def __init__(self, node: ast.expr) -> None:
+        super().__init__()
+        self.node = node
+
+
 def check_of(text: str) -> Callable[[Reading, Recent, Limits], Answer]:
     """The check of a condition. Raises WrongCondition."""
     if len(text) > CHARS_MAX:
         raise WrongCondition(f"longer than {CHARS_MAX} characters")
+    source = text.replace("\r\n", "\n").replace("\r", "\n").lstrip()
+    skipped = len(text) - len(text.lstrip())
+    tree = _parsed(source, skipped)
     try:
-        term = _term(ast.parse(text.strip(), mode="eval").body)
-    except SyntaxError as error:
-        raise WrongCondition(f"{error.msg} at character {error.offset}") from error
-    except RecursionError as error:
-        raise WrongCondition("nested too deeply") from error
+        term = _term(tree)
+    except _Foreign as error:
+        node = error.node
+        lines = source.encode().split(b"\n")
+        before = b"\n".join([*lines[: node.lineno - 1], lines[node.lineno - 1][: node.col_offset]]).decode()
+        said = ast.get_source_segment(source, node) or ""
+        raise WrongCondition(f"not understood: {said[:60]!r} at character {skipped + len(before) + 1}") from None
 
     def check(reading: Reading, recent: Recent, _: Limits) -> Answer:
         found = term(reading, recent)
@@ -62,6 +78,26 @@ def check_of(text: str) -> Callable[[Reading, Recent, Limits], Answer]:
         return text if found else False
 
     return check
+
+
+def _parsed(source: str, skipped: int) -> ast.expr:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a doubtful spelling is refused, not printed
+            tree = ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        place = skipped + len(source) + 1  # where the parser names none, the text ends too early
+        if error.lineno and error.offset and error.offset > 0:
+            place = skipped + sum(len(line) + 1 for line in source.split("\n")[: error.lineno - 1]) + error.offset
+        raise WrongCondition(f"{error.msg} at character {place}") from error
+    except (ValueError, MemoryError, RecursionError) as error:  # a character that is none, or too much for the parser
+        raise WrongCondition("this cannot be read as a condition") from error
+    level: list[ast.AST] = [tree]
+    for _ in range(LEVELS_MAX):
+        level = [below for node in level for below in ast.iter_child_nodes(node)]
+    if level:
+        raise WrongCondition(f"nested more than {LEVELS_MAX} levels deep")
+    return tree
 
 
 def _term(node: ast.expr) -> Term:
@@ -73,19 +109,21 @@ def _term(node: ast.expr) -> Term:
         case ast.BoolOp(op=op, values=values):
             return _junction([_term(value) for value in values], all_of=isinstance(op, ast.And))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _applied(operator.not_, _term(operand))
+            return _negated(_term(operand))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _applied(operator.neg, _term(operand))
+            return _reckoned(operator.neg, _term(operand))
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
-            return _applied(_BINARY[type(op)], _term(left), _term(right))
+            return _reckoned(_BINARY[type(op)], _term(left), _term(right))
         case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
             terms = [_term(left), *map(_term, others)]
-            parts = [_applied(_COMPARE[type(op)], terms[place], terms[place + 1]) for place, op in enumerate(ops)]
+            parts = [_compared(_COMPARE[type(op)], terms[place], terms[place + 1]) for place, op in enumerate(ops)]
             return parts[0] if len(parts) == 1 else _junction(parts, all_of=True)
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and arguments:
-            return _applied(_FUNCTIONS[name], *map(_term, arguments))
+        case ast.Call(func=ast.Name(id="abs"), args=[argument], keywords=[]):
+            return _reckoned(abs, _term(argument))
+        case ast.Call(func=ast.Name(id=name), args=[_, _, *_] as arguments, keywords=[]) if name in _EXTREMES:
+            return _reckoned(_EXTREMES[name], *map(_term, arguments))
         case _:
-            raise WrongCondition(f"not understood: {ast.unparse(node)[:60]!r} at character {node.col_offset + 1}")
+            raise _Foreign(node)
 
 
 def _named(name: str) -> Term:
@@ -93,7 +131,7 @@ def _named(name: str) -> Term:
         word = _WORDS[name]
         return lambda _, __: word
     if name in FIELDS:
-        return lambda reading, _: getattr(reading, name)
+        return lambda reading, _: _plain(getattr(reading, name))
     if name == "moved_m":
         return lambda _, recent: recent.step_m
     if name == "implied_kmh":
@@ -102,7 +140,12 @@ def _named(name: str) -> Term:
         return lambda reading, _: reading.delay_s
     if name == "hour":
         return lambda reading, _: None if reading.time_s is None else reading.time_s % 86_400 / 3600
-    return lambda reading, _: reading.attributes.get(name)
+    return lambda reading, _: _plain(reading.attributes.get(name))
+
+
+def _plain(value: Any) -> Value:
+    """A text, true or false, or a number that can be reckoned with."""
+    return value if isinstance(value, bool | str) else number_of(value)
 
 
 def _junction(terms: list[Term], *, all_of: bool) -> Term:
@@ -121,17 +164,37 @@ def _junction(terms: list[Term], *, all_of: bool) -> Term:
     return joined
 
 
-def _applied(function: Callable[..., Any], *terms: Term) -> Term:
-    """A value of another kind than the operation needs counts as missing."""
+def _negated(term: Term) -> Term:
+    def negated(reading: Reading, recent: Recent) -> Value:
+        value = term(reading, recent)
+        return None if value is None else not value
 
-    def applied(reading: Reading, recent: Recent) -> Value:
-        values = [term(reading, recent) for term in terms]
-        if None in values:
+    return negated
+
+
+def _compared(comparison: Callable[[Any, Any], bool], left: Term, right: Term) -> Term:
+    def compared(reading: Reading, recent: Recent) -> Value:
+        one, other = left(reading, recent), right(reading, recent)
+        if one is None or other is None or isinstance(one, str) is not isinstance(other, str):
             return None
+        return comparison(one, other)
+
+    return compared
+
+
+def _reckoned(function: Callable[..., Any], *terms: Term) -> Term:
+    """What has no result, such as a division by zero, is missing."""
+
+    def reckoned(reading: Reading, recent: Recent) -> Value:
+        numbers = []
+        for term in terms:
+            value = term(reading, recent)
+            if value is None or isinstance(value, str):
+                return None
+            numbers.append(value)
         try:
-            found: Value = function(*values)
-        except (TypeError, ZeroDivisionError, OverflowError):
+            return number_of(function(*map(float, numbers)))
+        except (ZeroDivisionError, OverflowError):
             return None
-        return found
 
-    return applied
+    return reckoned
