@@ -78,6 +78,9 @@ def judge_day(judge: Judge, profile: Profile, day: DeviceDay, recent: Recent) ->
     for one in profile.days:
         try:
             found = list(one.check(day, one.limits))
+            for place in (place for hit in found for place in hit.places):
+                if not 0 <= place < len(judged):
+                    raise IndexError(f"it marks reading {place} of {len(judged)}")
         except Exception as error:
             judge.note_broken(one.rule, error)
             continue

@@ -46,7 +46,7 @@ def run(
     recent = Recent(model, profile)
     result = RunResult(len(readings), shares={dimension: Share() for dimension in Dimension})
     past = Past()
-    for day, group in groupby(in_order(list(readings)), key=lambda one: int(_at_s(one) // DAY_S)):
+    for day, group in groupby(sorted(in_order(list(readings)), key=_day), key=_day):
         one = DeviceDay(
             device_number, model, float(day * DAY_S), list(group), expected_interval_s=expected_interval_s, past=past
         )
@@ -61,5 +61,5 @@ def run(
     return result
 
 
-def _at_s(reading: Reading) -> float:
-    return reading.received_s if reading.time_s is None else reading.time_s
+def _day(reading: Reading) -> int:
+    return int((reading.received_s if reading.time_s is None else reading.time_s) // DAY_S)
