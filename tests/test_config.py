@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from signalkeep import limits
 from signalkeep.config import Settings, data_option, default_data_directory, load, origin, settings_file
 from signalkeep.errors import SettingsError
+from signalkeep.rulebook import Rulebook
+from signalkeep.rules.catalogue import BY_ID
 
 SECRET = "hunter2"
 SCALARS = st.one_of(st.integers(-5, 10**6), st.text(max_size=8), st.booleans(), st.none(), st.lists(st.integers()))
@@ -214,3 +216,86 @@ def test_an_address_that_is_none_is_refused_in_plain_words(tmp_path: Path, liste
 @pytest.mark.parametrize("listen", ["127.0.0.1:5433", "[::1]:5433", "localhost:1", "*:65535", ""])
 def test_an_address_to_listen_on(tmp_path: Path, listen: str) -> None:
     assert load(tmp_path, environ={"SIGNALKEEP_DATABASE__LISTEN": listen}).database.listen == listen
+
+
+# Data quality
+
+
+def test_limits_of_rules_come_from_the_file_and_single_ones_from_the_environment(tmp_path: Path) -> None:
+    """In any case: variables lose theirs, and no shell can spell a model's name in capitals for us."""
+    written(
+        tmp_path,
+        "[quality.rules.KIN-01]\nspeed_kmh_max = 180\ndistance_m = 50\n[quality.rules.pos-01]\nenabled = false\n"
+        "[quality.models.FMB920.KIN-01]\nspeed_kmh_max = 130\n[quality.customers.'Acme Inc.'.KIN-05]\nenabled = false\n"
+        "[[quality.own]]\nid = 'OWN-01'\ntitle = 'Fast'\nwhen = 'speed_kmh > 90'",
+    )
+    environ = {
+        "SIGNALKEEP_QUALITY__RULES__KIN-01__SPEED_KMH_MAX": "150", "signalkeep_quality__sample_days": "3",
+        "SIGNALKEEP_QUALITY__MODELS__FMB920__KIN-01__SPEED_KMH_MAX": "120",
+    }  # fmt: skip
+    found = load(tmp_path, environ=environ).quality
+    assert found.rules == {"KIN-01": {"speed_kmh_max": "150", "distance_m": 50}, "POS-01": {"enabled": False}}
+    assert found.customers == {"Acme Inc.": {"KIN-05": {"enabled": False}}}
+    assert (found.sample_days, found.own[0].when) == (3, "speed_kmh > 90")
+    book = Rulebook(found)
+    assert book.limits_of(BY_ID["KIN-01"], "", "") == {"speed_kmh_max": 150.0, "distance_m": 50.0}
+    assert book.limits_of(BY_ID["KIN-01"], "FMB920", "") == {"speed_kmh_max": 120.0, "distance_m": 50.0}
+
+
+@pytest.mark.parametrize("name", ["QUALITY__RULES__KIN-01__ENABLED", "quality__rules__kin-01__enabled"])
+def test_a_rule_is_switched_off_by_a_variable(tmp_path: Path, name: str) -> None:
+    found = load(tmp_path, environ={f"SIGNALKEEP_{name}": "false"}).quality
+    assert Rulebook(found).limits_of(BY_ID["KIN-01"], "", "") is None
+
+
+def test_every_fault_of_a_rule_is_named_with_its_place(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        "[quality.rules.KIN-01]\nspeed_kmh = 180\nspeed_kmh_max = 0\n[quality.models.FMB920.kin-01]\nenabled = 7\n"
+        "[quality.customers.Acme.KIN-05]\nspeed_kmh_max = 'fast'\n[[quality.own]]\nid = 'own-1'\ntitle = 'x'\n"
+        "when = 'a.b'",
+    )
+    found = faults(
+        tmp_path,
+        **{
+            "QUALITY__RULES__KIN-01__DISTANCE_M": "far", "QUALITY__MODELS__FMB920__KIN-05__SPEED_KMH_MAX": "-1",
+            "QUALITY__RULES__KIN-02": "5", "QUALITY__SWEEP_EVERY": "1",
+        },
+    )  # fmt: skip
+    assert [line.split(": ")[:2] for line in sorted(found)] == [
+        [str(file), "quality.customers.Acme.KIN-05.speed_kmh_max"],
+        [str(file), "quality.models.FMB920.kin-01.enabled"],
+        [str(file), "quality.own.0.id"],
+        [str(file), "quality.own.0.when"],
+        ["environment SIGNALKEEP_QUALITY__MODELS__FMB920__KIN-05__SPEED_KMH_MAX",
+         "quality.models.fmb920.kin-05.speed_kmh_max"],
+        ["environment SIGNALKEEP_QUALITY__RULES__KIN-02", "quality.rules.kin-02"],
+        ["environment SIGNALKEEP_QUALITY__SWEEP_EVERY", "quality.sweep_every"],
+    ]  # fmt: skip
+    assert any("a.b' at character 1" in line for line in found)
+    values = faults(tmp_path, **{"QUALITY__RULES__KIN-01__DISTANCE_M": "far"})
+    assert [line.split(": ")[:2] for line in sorted(values) if "quality.rules" in line] == [
+        [str(file), "quality.rules.KIN-01.speed_kmh"],
+        [str(file), "quality.rules.KIN-01.speed_kmh_max"],
+        ["environment SIGNALKEEP_QUALITY__RULES__KIN-01__DISTANCE_M", "quality.rules.kin-01.distance_m"],
+    ]
+    assert sum("no such limit; there are enabled, speed_kmh_max, distance_m" in line for line in values) == 1
+    assert sum("found 'far'" in line for line in values) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "path", "said"),
+    [
+        ([{"id": "OWN-01", "title": "x"}], "quality.own.0.when", "required"),
+        ([{"id": "OWN-01", "title": "x", "when": "speed_kmh >"}], "quality.own.0.when", "at character 12"),
+        ([{"id": "OWN-01", "title": "x", "when": "true", "fors": 1}], "quality.own.0.fors", "no such setting"),
+        ([{"id": "KIN-01", "title": "x", "when": "true"}], "quality", "KIN-01 is the id of another rule"),
+        ([{"id": "OWN-01", "title": "x", "when": "true"}] * 2, "quality", "OWN-01 is the id of another rule"),
+        ([{"id": "OWN-01", "title": "x", "when": "true", "severity": "fatal"}], "quality.own.0.severity", "warning"),
+    ],
+)
+def test_a_rule_of_users_that_cannot_be_used_is_named(tmp_path: Path, own: object, path: str, said: str) -> None:
+    (fault,) = faults(tmp_path, QUALITY__OWN=json.dumps(own))
+    assert fault.startswith(("environment SIGNALKEEP_QUALITY__OWN: ", "environment SIGNALKEEP_QUALITY: "))
+    assert f": {path}: " in fault
+    assert said in fault

@@ -13,6 +13,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +258,9 @@ def _holds(values: Any, path: tuple[Any, ...]) -> bool:
 
 
 def _place(loc: tuple[int | str, ...], from_env: Mapping[str, Any], file: Path | None) -> str:
-    if _holds(from_env, loc):
-        return f"environment {ENV_PREFIX}{'__'.join(str(part) for part in loc).upper()}"
+    named = tuple(takewhile(lambda part: isinstance(part, str), loc))  # a list is one variable, whatever is in it
+    if _holds(from_env, named):
+        return f"environment {ENV_PREFIX}{'__'.join(map(str, named)).upper()}"
     return str(file) if file else "settings"
 
 

@@ -38,6 +38,9 @@ class Rulebook:
         faults = list(_faults(self.rules, settings))
         if faults:
             raise SettingsError("these rules cannot be used:\n" + "\n".join(f"  {fault}" for fault in faults))
+        self._everywhere = _plain(settings.rules)
+        self._of_models = _by_name(settings.models)
+        self._of_customers = _by_name(settings.customers)
 
     @property
     def own(self) -> list[Rule]:
@@ -66,28 +69,54 @@ class Rulebook:
     def limits_of(self, rule: Rule, model: str, customer: str) -> dict[str, float] | None:
         """The limits of a rule; None: it is off there."""
         own = self._only_for.get(rule.id)
-        if own and ((own.models and model not in own.models) or (own.customers and customer not in own.customers)):
+        if own and not (_names(own.models, model) and _names(own.customers, customer)):
             return None
         values: dict[str, Any] = {}
-        settings = self._settings
-        for source in (settings.rules, settings.models.get(model, {}), settings.customers.get(customer, {})):
+        of_model = self._of_models.get(model.casefold(), {})
+        of_customer = self._of_customers.get(customer.casefold(), {})
+        for source in (self._everywhere, of_model, of_customer):
             values |= source.get(rule.id, {})
-        if str(values.pop("enabled", True)).lower() == "false":
-            return None
-        return defaults(rule) | {name: float(value) for name, value in values.items()}
+        return defaults(rule) | values if values.pop("enabled", True) else None
 
     @property
     def fingerprint(self) -> int:
         """A number that changes when any signal may get another answer: rules, versions, limits, conditions."""
-        said = [(rule.id, rule.version, rule.in_a_row, rule.for_s, defaults(rule)) for rule in self.rules]
-        settings = self._settings.model_dump(mode="json", include={"rules", "models", "customers", "own"})
-        digest = hashlib.blake2b(msgspec.json.encode([said, settings], order="sorted"), digest_size=8).digest()
+        rules = [(rule.id, rule.version, rule.in_a_row, rule.for_s, defaults(rule)) for rule in self.rules]
+        own = [rule.model_dump(mode="json", exclude={"title", "meaning"}) for rule in self._settings.own]
+        said = [rules, own, self._everywhere, self._of_models, self._of_customers]
+        digest = hashlib.blake2b(msgspec.json.encode(said, order="sorted"), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
 
 def rulebook_of(settings: QualitySettings) -> Rulebook:
     """The rules of this installation. Raises SettingsError with the place of everything that cannot be used."""
     return Rulebook(settings, _foreign())
+
+
+def _plain(rules: Mapping[str, RuleValues]) -> dict[str, RuleValues]:
+    """Values as they are meant: from the environment all come as texts."""
+    return {
+        rule_id: {
+            name: str(value).lower() == "true" if name == "enabled" else float(value) for name, value in values.items()
+        }
+        for rule_id, values in rules.items()
+    }
+
+
+def _by_name(groups: Mapping[str, Mapping[str, RuleValues]]) -> dict[str, dict[str, RuleValues]]:
+    """The same of models or customers, whose names come in small letters from the environment."""
+    found: dict[str, dict[str, RuleValues]] = {}
+    for name, rules in groups.items():
+        of_name = found.setdefault(name.casefold(), {})
+        for rule_id, values in _plain(rules).items():
+            of_name[rule_id] = of_name.get(rule_id, {}) | values
+    return found
+
+
+def _names(names: Iterable[str], name: str) -> bool:
+    """Whether a list means this one; an empty list means all."""
+    folded = [one.casefold() for one in names]
+    return not folded or name.casefold() in folded
 
 
 def _own(own: OwnRule) -> Rule:
@@ -142,16 +171,16 @@ def _faults(rules: Iterable[Rule], settings: QualitySettings) -> Iterable[str]:
     added = len(known) - len(RULES)
     if added > LAST_BIT - OWN_FIRST_BIT + 1:
         yield f"{added} rules were added; there is room for {LAST_BIT - OWN_FIRST_BIT + 1}"
-    for place, values in _all_values(settings):
-        rule_id = place.rpartition(".")[2]
+    for place, rule_id, values in _all_values(settings):
         if rule_id not in known:
             yield f"{place}: no such rule; `signalkeep rules list` shows them"
         elif known[rule_id] not in RULES:
-            yield from (f"{place}.{fault}" for fault in value_faults(known[rule_id], values))
+            yield from (f"{place}.{name}: {said}" for name, said in value_faults(known[rule_id], values).items())
 
 
-def _all_values(settings: QualitySettings) -> Iterable[tuple[str, RuleValues]]:
-    yield from ((f"quality.rules.{rule_id}", values) for rule_id, values in settings.rules.items())
+def _all_values(settings: QualitySettings) -> Iterable[tuple[str, str, RuleValues]]:
+    """Place, rule and what is set there."""
+    yield from ((f"quality.rules.{rule_id}", rule_id, values) for rule_id, values in settings.rules.items())
     for where, groups in (("models", settings.models), ("customers", settings.customers)):
         for name, rules in groups.items():
-            yield from ((f"quality.{where}.{name}.{rule_id}", values) for rule_id, values in rules.items())
+            yield from ((f"quality.{where}.{name}.{rule_id}", rule_id, values) for rule_id, values in rules.items())

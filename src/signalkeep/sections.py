@@ -11,7 +11,8 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from signalkeep import limits
 from signalkeep.errors import SettingsError
@@ -280,12 +281,14 @@ class QualitySettings(Section):
     @field_validator("rules")
     @classmethod
     def _known_limits(cls, value: dict[str, RuleValues]) -> dict[str, RuleValues]:
-        return _checked(value)
+        _check({(rule_id,): values for rule_id, values in value.items()})
+        return _in_capitals(value)
 
     @field_validator("models", "customers")
     @classmethod
     def _known_limits_of_some(cls, value: dict[str, dict[str, RuleValues]]) -> dict[str, dict[str, RuleValues]]:
-        return {name: _checked(rules, f"{name}.") for name, rules in value.items()}
+        _check({(name, rule_id): values for name, rules in value.items() for rule_id, values in rules.items()})
+        return {name: _in_capitals(rules) for name, rules in value.items()}
 
     @model_validator(mode="after")
     def _own_ids(self) -> QualitySettings:
@@ -295,34 +298,43 @@ class QualitySettings(Section):
         return self
 
 
-def _checked(rules: dict[str, RuleValues], of: str = "") -> dict[str, RuleValues]:
-    """Values of rules that come with signalkeep, checked; others are checked where they are known."""
-    faults = []
-    for rule_id, values in rules.items():
-        rule = BY_ID.get(rule_id.upper())
-        if rule is not None:
-            faults += [f"{of}{rule.id}.{fault}" for fault in value_faults(rule, values)]
+def _check(by_place: dict[tuple[str, ...], RuleValues]) -> None:
+    """Values of rules that come with signalkeep; others are checked where they are known. Names every fault's place."""
+    faults = [
+        InitErrorDetails(
+            type=PydanticCustomError("rule_value", "{said}", {"said": said}), loc=(*place, name), input=values[name]
+        )
+        for place, values in by_place.items()
+        if (rule := BY_ID.get(place[-1].upper())) is not None
+        for name, said in value_faults(rule, values).items()
+    ]
     if faults:
-        raise ValueError("; ".join(faults))
-    return {rule_id.upper(): values for rule_id, values in rules.items()}
+        raise ValidationError.from_exception_data("quality", faults)
 
 
-def value_faults(rule: Rule, values: RuleValues) -> list[str]:
-    """What is wrong with the values that are set for a rule, for people."""
-    faults = []
+def _in_capitals(rules: dict[str, RuleValues]) -> dict[str, RuleValues]:
+    """Ids as rules have them: from the environment they come in small letters, and go over those of the file."""
+    found: dict[str, RuleValues] = {}
+    for rule_id, values in rules.items():
+        found[rule_id.upper()] = found.get(rule_id.upper(), {}) | values
+    return found
+
+
+def value_faults(rule: Rule, values: RuleValues) -> dict[str, str]:
+    """What is wrong with the values that are set for a rule, by their names, for people."""
+    faults = {}
     for name, value in values.items():
         limit = rule.limits.get(name)
         number = None
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             number = None if isinstance(value, bool) else float(value)
         if name == "enabled":
             if str(value).lower() not in {"true", "false"}:
-                faults.append("enabled: true or false")
+                faults[name] = "true or false"
         elif limit is None:
-            known = ", ".join(["enabled", *rule.limits])
-            faults.append(f"{name}: no such limit; there are {known}")
+            faults[name] = f"no such limit; there are {', '.join(['enabled', *rule.limits])}"
         elif number is None or not limit.least <= number <= limit.most:
-            faults.append(f"{name}: {value!r} is no number from {limit.least:g} to {limit.most:g}")
+            faults[name] = f"this is no number from {limit.least:g} to {limit.most:g}"
     return faults
 
 
