@@ -5,7 +5,7 @@ A mark of a person beats the rules: it is applied by the next sweep, and kept wh
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -104,8 +104,11 @@ def _lines(row: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<9} {sample.get('detail', '')}{place}")
     if rule is not None:
         lines += ["", rule.meaning, "", "What to do", *(f"  - {action}" for action in rule.actions)]
+    begins, ends = _iso(row["begins_at"]), _iso(row["ends_at"])
+    if row["rule"].startswith("ERR-") or "seq" not in (row["first_sample"] or {}):  # it is about the day, not signals
+        begins, ends = f"{row['day']}", f"{row['day'] + timedelta(days=1)}"
     return [*lines, "", f"Is the rule wrong here?  signalkeep findings mark {row['device_number']} --good "
-            f"--rule {row['rule']} --from {_iso(row['begins_at'])} --to {_iso(row['ends_at'])}"]  # fmt: skip
+            f"--rule {row['rule']} --from {begins} --to {ends}"]  # fmt: skip
 
 
 def _iso(moment: datetime) -> str:

@@ -152,11 +152,14 @@ def _counters(waiting: Row, known: Known) -> Mapping[str, int]:
 def _verdict(row: Row, marks: Sequence[Row]) -> tuple[Flag, frozenset[str] | None]:
     """What people say of a signal: a flag, and the rules that they overrule (None: all of them)."""
     at = row["device_time"] or row["received_at"]
+    return _said([mark for mark in marks if mark["begins_at"] <= at <= mark["ends_at"]])
+
+
+def _said(marks: Iterable[Row]) -> tuple[Flag, frozenset[str] | None]:
+    """What marks come to, the oldest first: bad after good is bad, good after bad is good."""
     flag = Flag(0)
     overruled: frozenset[str] | None = frozenset()
     for mark in marks:
-        if not mark["begins_at"] <= at <= mark["ends_at"]:
-            continue
         if mark["verdict"] == "bad":
             flag, overruled = Flag.PERSON_BAD, frozenset()
         elif mark["rule"] is None:
@@ -219,10 +222,9 @@ def _findings(rows: Sequence[Row], judged: DayJudged, marks: Sequence[Row], begi
 
 def _dismissed(marks: Sequence[Row], begins: datetime) -> frozenset[str] | None:
     """Rules that a person has overruled for the whole day; None: all of them. A DAY rule may mark no signal."""
-    whole = [mark for mark in marks if mark["begins_at"] <= begins and mark["ends_at"] >= begins + timedelta(days=1)]
-    if any(mark["rule"] is None and mark["verdict"] == "good" for mark in whole):
-        return None
-    return frozenset(mark["rule"] for mark in whole if mark["rule"] is not None)
+    ends = begins + timedelta(days=1)
+    _, overruled = _said([mark for mark in marks if mark["begins_at"] <= begins and mark["ends_at"] >= ends])
+    return overruled
 
 
 def _errors(rows: Sequence[Row], judged: Sequence[Judged], known: Known, begins: datetime) -> list[FoundRow]:
@@ -236,9 +238,10 @@ def _errors(rows: Sequence[Row], judged: Sequence[Judged], known: Known, begins:
             if hit.rule.error_type is not None and hit.rule.bit is not None:
                 times[hit.rule.error_type].append(hit.at_s)
                 hits[hit.rule.error_type] = (hit, row)
+    dismissed = _dismissed(known.marks, begins)
     found = []
     for kind in known.error_types:
-        code = kind["code"]
+        code, rule_id = kind["code"], f"ERR-{kind['code']}"
         reached = _reached(sorted(times[code]), kind["hits_max"], kind["window_h"] * 3600.0, begins.timestamp())
         if reached is None or code not in hits:
             continue
@@ -249,8 +252,9 @@ def _errors(rows: Sequence[Row], judged: Sequence[Judged], known: Known, begins:
         sample = _sample(hit, row)
         found.append(
             FoundRow(
-                f"ERR-{code}", detail, count, str(severity), "confirmed", 1, moment(since_s), moment(at_s), sample,
-                sample, hit.live,
+                rule_id, detail, count, str(severity),
+                "dismissed" if dismissed is None or rule_id in dismissed else "confirmed", 1, moment(since_s),
+                moment(at_s), sample, sample, hit.live,
             )
         )  # fmt: skip
     return found

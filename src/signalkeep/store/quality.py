@@ -5,7 +5,7 @@ Whoever marks signals has their days judged again; nothing here touches a signal
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from signalkeep.errors import CallerError
@@ -63,6 +63,10 @@ ORDER BY f.day DESC, CASE f.severity WHEN 'error' THEN 0 WHEN 'warning' THEN 1 E
 LIMIT $6
 """
 
+# Rules and error types, whose findings are called ERR-1, ERR-2, ...
+KNOWS_RULE: Final = """
+SELECT EXISTS (SELECT FROM rule WHERE id = $1) OR EXISTS (SELECT FROM error_type WHERE 'ERR-' || code = $1)
+"""
 ADD_MARK: Final = """
 INSERT INTO quality_mark (device_id, begins_at, ends_at, rule, verdict, note, marked_by)
 VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id
@@ -126,14 +130,22 @@ async def mark(
     connection: Connection, device_number: str, begins: datetime, ends: datetime, *, rule: str | None, verdict: str,
     note: str, actor: str,
 ) -> int:  # fmt: skip
-    """Say that signals are good, or bad; returns the mark's number. The days are judged again by the next sweep."""
+    """Say that signals are good, or bad; returns the mark's number. The days are judged again by the next sweep.
+
+    Raises CallerError for times that make no sense, and for a device or a rule that this database has never met.
+    """
+    begins, ends = begins.astimezone(UTC), ends.astimezone(UTC)
     if begins > ends:
         raise CallerError(f"{begins} is later than {ends}")
     if ends - begins > timedelta(days=MARK_DAYS_MAX):
         raise CallerError(f"one mark speaks of at most {MARK_DAYS_MAX} days", hint="Give several.")
     device_id = await connection.fetchval("SELECT id FROM device WHERE device_number = $1", device_number)
     if device_id is None:
-        raise CallerError(f"nobody has registered or heard of device {device_number}")
+        raise CallerError(
+            f"nobody has registered or heard of device {device_number}", hint="`signalkeep devices list` shows all."
+        )
+    if rule is not None and not await connection.fetchval(KNOWS_RULE, rule):
+        raise CallerError(f"there is no rule {rule}", hint="`signalkeep rules list` shows them all.")
     async with connection.transaction():
         number: int = await connection.fetchval(ADD_MARK, device_id, begins, ends, rule, verdict, note, actor)
         await _judge_again(connection, device_id, begins, ends)
