@@ -64,7 +64,7 @@ def test_limits_are_shown_as_they_are_set(tmp_path: Path) -> None:
     ("setting", "said"),
     [
         ('[quality.rules."KIN-01"]\nspeed_max = 1', "KIN-01.speed_max: no such limit"),
-        ('[quality.rules."KIN-01"]\nspeed_kmh_max = "fast"', "'fast' is no number"),
+        ('[quality.rules."KIN-01"]\nspeed_kmh_max = "fast"', "this is no number from 1 to inf (found 'fast')"),
         ('[quality.rules."KIN-99"]\nspeed_kmh_max = 1', "quality.rules.KIN-99: no such rule"),
         ('[quality.models.X."KIN-01"]\nenabled = 3', "X.KIN-01.enabled"),
         ('[[quality.own]]\nid = "OWN-01"\ntitle = "x"\nwhen = "speed_kmh >"', "quality.own.0.when"),
