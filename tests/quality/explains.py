@@ -30,7 +30,7 @@ EXPLAINS: Final[dict[str, Explains]] = {
     "swapped": Explains(("POS-07",), (*PLACE, "POS-01", "KIN-03")),
     "sign_flip": Explains(("POS-08",), (*PLACE, "KIN-03")),
     "null_island": Explains(("POS-02",), (*PLACE, "KIN-03")),
-    "factory_default": Explains(("POS-10",), (*PLACE, "KIN-03")),
+    "factory_default": Explains(("POS-10",), (*PLACE, "KIN-02", "KIN-03")),  # one place all the time, in motion
     "off_globe": Explains(("POS-01",)),
     "missing_position": Explains(("SCH-01",), ("POS-03",)),
     "few_satellites": Explains(("POS-04",)),
@@ -47,7 +47,7 @@ EXPLAINS: Final[dict[str, Explains]] = {
     "week_rollover": Explains(("TIM-04",), (*ORDER, "TIM-03")),
     "time_zone": Explains(("TIM-05",), (*ORDER, "TIM-02")),
     "time_unit": Explains(("TIM-01",), (*MIXED_UP, "TIM-03", "TIM-04")),
-    "same_time": Explains(("TIM-06",), ("ID-03",)),
+    "same_time": Explains(("TIM-06",), ("ID-03", "KIN-03")),  # parked, its second position is elsewhere
     "out_of_order": Explains(("TIM-07",)),
     "late_record": Explains(("TIM-09",), ("TIM-07",)),
     "flood": Explains(("TIM-10",)),
