@@ -1,8 +1,8 @@
 """`make bench`: how fast each stage is, how fast the whole, next to the ceiling of the same run; all in one run.
 
     python -m benchmarks.bench [--seconds 60] [--place DIR] [--only decode,ingest] [--save]
-    python -m benchmarks.bench --only rules       what rules of quality cost; two minutes
     python -m benchmarks.bench --only broker      what RabbitMQ between gateway and ingest costs; three minutes
+    python -m benchmarks.bench --only rules       what rules of quality cost; four minutes
 
 Everything runs on this machine at the same time: load, gateway, ingest and PostgreSQL share its cores, as they do for a
 user on one machine. Compare ratios, not figures of different machines. `--save` writes the results, with the machine

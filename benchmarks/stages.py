@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +63,18 @@ def decode(records: int) -> dict[str, float]:
     return {"records_per_s": len(frames) * records / best, "us_per_record": best / len(frames) / records * 1e6}
 
 
-async def fill_journal(root: Path, entries: int, records: int, *, lanes: int = 1) -> dict[str, float]:
+async def fill_journal(
+    root: Path, entries: int, records: int, *, lanes: int = 1, devices: int = DEVICES
+) -> dict[str, float]:
     """Append frames of many devices as fast as the disk takes them; every one is durable at the end."""
     now_ms = time.time_ns() // 1_000_000
-    numbers = device_numbers(FIRST_NUMBER, DEVICES)
-    packets = [Packet(records, 20, start_ms=now_ms, seed=seed) for seed in range(DEVICES)]
+    numbers = device_numbers(FIRST_NUMBER, devices)
+    packets = [Packet(records, 20, start_ms=now_ms, seed=seed) for seed in range(devices)]
     writer = JournalWriter.create(LocalFileSystem(), root, clock=SystemClock(), lanes=lanes)
     running = asyncio.create_task(writer.run())
     began, used = time.perf_counter(), time.process_time()
     for number in range(entries):
-        device = number % DEVICES
+        device = number % devices
         raw = packets[device].next()
         writer.append(FrameEntry(now_ms * 1000, "teltonika", numbers[device], "127.0.0.1:5027", {}, raw))
         while writer.pending_bytes > WAITING_MAX_BYTES:
@@ -164,25 +166,30 @@ def idle(place: Path, connections: int) -> dict[str, float]:
     return {"added_mib": (peak - before) / MIB, "kib_each": (peak - before) / connections / 1024}
 
 
-async def _ingest(data: Path, records: int, entries: int) -> dict[str, float]:
+@asynccontextmanager
+async def ingested(
+    data: Path, records: int, entries: int, *, rules: bool, devices: int = DEVICES
+) -> AsyncIterator[tuple[EmbeddedPostgres, dict[str, float]]]:
+    """A database into which a full journal was drained, and what was measured meanwhile. `rules`: of quality, asked."""
     settings = DatabaseSettings.model_validate({})
     for directory in (data, data / "journal"):
         directory.mkdir()
         directory.chmod(0o711)
-    await fill_journal(data / "journal", entries, records)
+    await fill_journal(data / "journal", entries, records, devices=devices)
     postgres = EmbeddedPostgres(data, settings=settings)
     await postgres.start()
     try:
         assert postgres.pid is not None
         environment = os.environ | {"SIGNALKEEP_DATA": str(data), "SIGNALKEEP_UNKNOWN_DEVICES": "register"}
-        environment["SIGNALKEEP_LOG__LEVEL"] = "error"
+        environment |= {"SIGNALKEEP_LOG__LEVEL": "error", "SIGNALKEEP_QUALITY__ENABLED": str(rules).lower()}
         command = [sys.executable, "-m", "signalkeep", "ingest", "--instance", "0"]
         child = await asyncio.create_subprocess_exec(*command, env=environment)
         try:
-            return await _watch_ingest(postgres, psutil.Process(child.pid), settings, entries * records)
+            measured = await _watch_ingest(postgres, psutil.Process(child.pid), settings, entries * records)
         finally:
             child.terminate()
             await child.wait()
+        yield postgres, measured
     finally:
         await postgres.stop()
 
@@ -209,7 +216,7 @@ async def _watch_ingest(
                 )
         taken = time.perf_counter() - began
         cpu_us = [
-            (after - before) / (done - first) * 1e6
+            (after - before) / max(1, done - first) * 1e6
             for before, after in zip(used, (cpu_s_with_children(ingest), cpu_s_with_children(server)), strict=True)
         ]
         return {
@@ -233,11 +240,16 @@ def cpu_s_with_children(process: psutil.Process) -> float:
     return total
 
 
-def ingest(place: Path, records: int, entries: int) -> dict[str, float]:
+def ingest(place: Path, records: int, entries: int, *, rules: bool = True) -> dict[str, float]:
     """Drain a full journal."""
     directory = Path(tempfile.mkdtemp(prefix="sk-bench-", dir=place))
     directory.chmod(0o711)
+
+    async def drain() -> dict[str, float]:
+        async with ingested(directory / "data", records, entries, rules=rules) as (_, measured):
+            return measured
+
     try:
-        return asyncio.run(_ingest(directory / "data", records, entries))
+        return asyncio.run(drain())
     finally:
         shutil.rmtree(directory, ignore_errors=True)

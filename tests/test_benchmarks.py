@@ -14,10 +14,6 @@ from benchmarks import judging, rabbit_node, report, through_broker
 from benchmarks.end_to_end import Run
 from benchmarks.relaying import relay
 from benchmarks.through_broker import Traffic
-from signalkeep.rulebook import Rulebook
-from signalkeep.rules.judge import Judge
-from signalkeep.rules.reading import Recent
-from signalkeep.sections import QualitySettings
 from signalkeep.vitals import Histogram, IngestNumbers, RelayNumbers, Vitals, WorkerNumbers
 from tests.builders import RECEIVED
 
@@ -81,28 +77,6 @@ def test_the_page_shows_the_price_and_what_was_sent_in_vain() -> None:
     assert ["through, 1 worker", "", "2.5 / 60", "4.0 / 80", "", "", "", "", "", "6.5"] in lines
 
 
-def test_the_page_shows_what_rules_cost() -> None:
-    found = {
-        "rules": {"all rules, at ingest": {"us_per_record": 11.5}, "KIN-01": {"us_per_record": 0.123}},
-        "ingest": {"10 a packet": {"by_processor_time": 0.66}},
-        "memory": {"5 devices": {"mib": 80.0}},
-        "sweep": {"2 days": {"signals_per_s": 7000.0}},
-    }
-    page = report.text({"at": "", "command": "", "signalkeep": "", "machine": {}, "stages": {}, "rules": found})
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
-    assert ["ingest", "10 a packet", "by_processor_time 0.66"] in lines
-    assert ["KIN-01", "0.12"] in lines
-    assert ["sweep", "2 days", "signals_per_s 7,000"] in lines
-
-
-def test_packets_drive_so_that_rules_find_nothing_wrong() -> None:
-    profile, recent = Rulebook(QualitySettings()).profile("", ""), Recent()
-    judge = Judge()
-    hits = [hit for one in judging.signals(200) for hit in judge.judge(judging.reading_of(one), recent, profile).hits]
-    assert not hits, hits[0]
-    assert not judge.broken
-
-
 def test_without_rabbitmq_the_part_is_left_out_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rabbit_node, "SERVER", Path("/nowhere/rabbitmq-server"))
     said: list[str] = []
@@ -117,3 +91,24 @@ def test_a_relay_alone_sends_every_entry(tmp_path: Path) -> None:
     found = relay(tmp_path, records=10, entries=500)
     assert found["entries_per_message"] > 1
     assert found["cpu_us_per_entry"] == pytest.approx(10 * found["cpu_us_per_record"])
+
+
+def test_every_rule_that_is_asked_has_a_price_and_rules_find_nothing_in_the_packets() -> None:
+    found = judging.rule_costs(count=50, repeats=1)
+    assert found["hits"] == 0
+    assert {"POS-01", "KIN-01"} <= {one["id"] for one in found["rules"]}
+    assert [one["us"] for one in found["rules"]] == sorted((one["us"] for one in found["rules"]), reverse=True)
+    pair = {
+        "records_per_s_without": 200.0, "records_per_s_with": 150.0, "ingest_cpu_us_without": 20.0,
+        "ingest_cpu_us_with": 30.0, "postgres_cpu_us_without": 10.0, "postgres_cpu_us_with": 10.0, "ratio": 0.75,
+        "ratio_least": 0.7, "ratio_most": 0.8, "ratio_by_cpu": 0.77,
+    }  # fmt: skip
+    rules = found | {
+        "ingest": {"10 a packet": pair}, "memory": judging.remember(10),
+        "sweep": {"devices": 2, "days": 2, "signals": 20, "signals_per_s": 40.0, "sweep_cpu_us": 50.0},
+    }  # fmt: skip
+    page = report.text({"at": "", "command": "", "signalkeep": "", "machine": {}, "stages": {}, "rules": rules})
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    assert ["10 a packet", "200 / 150", "75% (70% to 80%)", "20.0 / 30.0", "10.0 / 10.0", "77%"] in lines
+    assert [found["rules"][0]["id"], found["rules"][0]["scope"], f"{found['rules'][0]['us']:.2f}"] in lines
+    assert "What is remembered of 10 devices" in page
