@@ -1,143 +1,361 @@
-"""Of all organizers one works; a job that fails, hangs or loses its database costs the others nothing."""
+"""The organizer: one leads, another takes over, no job harms another, and the database may go away at any time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
 from signalkeep import limits
+from signalkeep.cli.organizer import app, jobs_of
 from signalkeep.clock import SystemClock
-from signalkeep.config import Settings, load
+from signalkeep.config import load
+from signalkeep.errors import SettingsError
 from signalkeep.integrity.organizer import Job, Organizer
-from signalkeep.store import jobs
+from signalkeep.store import jobs as stored
 from signalkeep.store.postgres import Connection
+from tests.builders import NUMBER, ask, event, fill
 from tests.servers import free_port, wait_until_async
 
 pytestmark = pytest.mark.servers
 
-
-class Running:
-    """An organizer in the background."""
-
-    def __init__(self, settings: Settings, *work: Job) -> None:
-        self.stop = asyncio.Event()
-        self.organizer = Organizer(settings, work, clock=SystemClock(), stop=self.stop)
-        self.task = asyncio.create_task(self.organizer.run())
-
-    async def end(self) -> None:
-        self.stop.set()
-        await self.task
+LEADERS = """
+SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objid = $1
+"""
 
 
-Start = Callable[..., Running]
-
-
-@pytest.fixture
-async def start(tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LEAD_S", 0.05)
-    monkeypatch.setattr(limits, "JOB_JITTER_S_MAX", 0.01)
-    settings = load(tmp_path, environ={"SIGNALKEEP_DATABASE__DSN": dsn})
-    running: list[Running] = []
-
-    def begin(*work: Job, settings: Settings = settings) -> Running:
-        running.append(Running(settings, *work))
-        return running[-1]
-
-    yield begin
-    for one in running:
-        if not one.task.done():
-            await one.end()
+    monkeypatch.setattr(limits, "JOB_JITTER_S_MAX", 0.0)
 
 
-class Counting:
-    """A job that counts its runs, and how many of them were under way at a time."""
+@asynccontextmanager
+async def running(dsn: str, directory: Path, *jobs: Job) -> AsyncIterator[Organizer]:
+    """An organizer in the background."""
+    settings = load(directory, environ={"SIGNALKEEP_DATABASE__DSN": dsn})
+    stop = asyncio.Event()
+    organizer = Organizer(settings, jobs, clock=SystemClock(), stop=stop)
+    task = asyncio.create_task(organizer.run())
+    try:
+        yield organizer
+        assert not task.done(), "it ends only when it is told to"
+    finally:
+        stop.set()
+        await task
 
-    def __init__(self, name: str = "count", takes_s: float = 0.0) -> None:
-        self.runs = self.now = self.most = 0
-        self._takes_s = takes_s
-        self.job = Job(name, 0.02, self)
 
-    async def __call__(self, connection: Connection) -> str:
+class Counted:
+    """A job that counts its runs, and says if two of them ever overlapped."""
+
+    def __init__(self, name: str, work: Callable[[Connection], Awaitable[object]] | None = None) -> None:
+        self.job = Job(name, 0.02, self._run, takes_s_max=0.2 if work in (hangs, hangs_in_the_database) else 60.0)
+        self.runs = 0
+        self.overlapped = False
+        self._work = work
+        self._runs_now = False
+
+    async def _run(self, connection: Connection) -> str:
+        self.overlapped = self.overlapped or self._runs_now
+        self._runs_now = True
         self.runs += 1
-        self.now += 1
-        self.most = max(self.most, self.now)
         try:
             await connection.fetchval("SELECT 1")
-            await asyncio.sleep(self._takes_s)
+            if self._work is not None:
+                await self._work(connection)
         finally:
-            self.now -= 1
+            self._runs_now = False
         return f"run {self.runs}"
 
+    async def goes_on(self, more: int = 3) -> None:
+        wanted = self.runs + more
+        await wait_until_async(lambda: self.runs >= wanted, what=f"{self.job.name} goes on")
 
-async def test_one_of_two_works_and_the_other_takes_over_when_its_connection_is_lost(
-    start: Start, connection: Connection
+
+async def noted(connection: Connection) -> dict[str, dict[str, Any]]:
+    return {row["name"]: dict(row) for row in await stored.jobs(connection)}
+
+
+# Who works ----------------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_one_leads(dsn: str, connection: Connection, tmp_path: Path) -> None:
+    one, other = Counted("work"), Counted("work")
+    async with running(dsn, tmp_path, one.job) as first:
+        await one.goes_on()
+        async with running(dsn, tmp_path, other.job) as second:
+            await one.goes_on(10)
+            assert (first.leads, second.leads, other.runs) == (True, False, 0)
+        assert len(await connection.fetch(LEADERS, stored._LEAD)) == 1
+    assert not first.leads
+    assert first.report().handled is not None
+    assert second.report().handled == 0
+
+
+async def test_another_takes_over_when_the_leader_goes(dsn: str, tmp_path: Path) -> None:
+    one, other = Counted("work"), Counted("work")
+    async with running(dsn, tmp_path, other.job) as second:
+        await other.goes_on()
+        async with running(dsn, tmp_path, one.job):
+            pass
+        assert second.leads
+        async with running(dsn, tmp_path, one.job) as first:
+            assert not first.leads
+        assert one.runs == 0
+
+
+async def test_when_the_leaders_connection_is_cut_every_job_goes_on(
+    dsn: str, connection: Connection, tmp_path: Path
 ) -> None:
-    first, second = Counting(), Counting()
-    leader = start(first.job)
-    await wait_until_async(lambda: leader.organizer.leads and first.runs > 1)
-    other = start(second.job)
-    await asyncio.sleep(0.2)
-    assert (second.runs, other.organizer.leads) == (0, False)
-    leader.stop.set()  # so that it does not come back
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    """Whoever gets the lock then; never both."""
+    first, second = [Counted("a"), Counted("b")], [Counted("a"), Counted("b")]
+
+    async def of_both(name: int) -> None:
+        before = first[name].runs + second[name].runs
+        await wait_until_async(lambda: first[name].runs + second[name].runs >= before + 5)
+
+    async with (
+        running(dsn, tmp_path, *(one.job for one in first)) as one,
+        running(dsn, tmp_path, *(one.job for one in second)) as other,
+    ):
+        leaders: set[int] = set()
+        for _ in range(3):
+            await wait_until_async(lambda: connection.fetchval(f"SELECT count(*) = 1 FROM ({LEADERS}) l", stored._LEAD))
+            (row,) = await connection.fetch(LEADERS, stored._LEAD)
+            assert row["pid"] not in leaders
+            leaders.add(row["pid"])
+            await connection.fetchval("SELECT pg_terminate_backend($1)", row["pid"])
+            await wait_until_async(
+                lambda: connection.fetchval(
+                    f"SELECT count(*) = 1 AND min(pid) <> ALL($2::int[]) FROM ({LEADERS}) l", stored._LEAD, leaders
+                )
+            )
+            await wait_until_async(lambda: one.leads is not other.leads)
+            await of_both(0)
+            await of_both(1)
+    assert not any(job.overlapped for job in (*first, *second))
+
+
+# Jobs ---------------------------------------------------------------------------------------------------------------
+
+
+async def raises(_: Connection) -> None:
+    raise ZeroDivisionError("oh")
+
+
+async def hangs(_: Connection) -> None:
+    await asyncio.Event().wait()
+
+
+async def hangs_in_the_database(connection: Connection) -> None:
+    await connection.execute("SELECT pg_sleep(60)")
+
+
+async def loses_its_connection(connection: Connection) -> None:
+    await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+async def closes_its_connection(connection: Connection) -> None:
+    connection.terminate()
+
+
+async def leaves_a_transaction_open(connection: Connection) -> None:
+    await connection.execute("BEGIN")
+    await connection.execute("LOCK TABLE device IN ACCESS EXCLUSIVE MODE")
+    await connection.execute("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize(
+    ("work", "result"),
+    [
+        (raises, "ZeroDivisionError: oh"),
+        (hangs, "cut off, it was not done within 0.2 s"),
+        (hangs_in_the_database, "cut off, it was not done within 0.2 s"),
+        (loses_its_connection, ".*terminating connection due to administrator command"),
+        (leaves_a_transaction_open, "DivisionByZeroError: .*"),
+    ],
+)
+async def test_a_job_that_fails_is_noted_and_stops_no_other(
+    dsn: str, connection: Connection, tmp_path: Path, work: Callable[[Connection], Awaitable[None]], result: str
+) -> None:
+    bad, good = Counted("bad", work), Counted("good")
+    async with running(dsn, tmp_path, bad.job, good.job):
+        await good.goes_on()
+        await wait_until_async(lambda: bad.runs >= 3)
+        await good.goes_on()
+    jobs = await noted(connection)
+    assert re.fullmatch(result, jobs["bad"]["result"]), jobs["bad"]["result"]
+    assert jobs["bad"]["failures"] == jobs["bad"]["failed_in_a_row"] == jobs["bad"]["runs"] >= 2
+    assert (jobs["good"]["failures"], jobs["good"]["failed_in_a_row"]) == (0, 0)
+    assert jobs["good"]["result"].startswith("run ")
+    assert not bad.overlapped
+    assert not good.overlapped
+
+
+async def test_a_job_that_works_again_is_noted_so(dsn: str, connection: Connection, tmp_path: Path) -> None:
+    fails = True
+
+    async def now_and_then(_: Connection) -> None:
+        if fails:
+            raise ZeroDivisionError
+
+    job = Counted("job", now_and_then)
+    async with running(dsn, tmp_path, job.job):
+        await job.goes_on()
+        fails = False
+        await job.goes_on()
+    row = (await noted(connection))["job"]
+    assert row["failures"] >= 2
+    assert row["failed_in_a_row"] == 0
+    assert row["runs"] > row["failures"]
+    assert (row["every_s"], row["ended_at"] >= row["began_at"]) == (0.02, True)
+
+
+async def test_a_job_whose_connection_is_closed_in_the_end_is_noted_all_the_same(
+    dsn: str, connection: Connection, tmp_path: Path
+) -> None:
+    job = Counted("closes", closes_its_connection)
+    async with running(dsn, tmp_path, job.job):
+        await job.goes_on()
+    row = (await noted(connection))["closes"]
+    assert (row["failures"], row["result"].startswith("run ")) == (0, True)
+
+
+async def test_a_job_that_runs_is_cut_off_when_the_organizer_stops(
+    dsn: str, connection: Connection, tmp_path: Path
+) -> None:
+    job = Counted("slow", hangs)
+    slow = Job("slow", 0.02, job.job.work)  # it may take an hour
+    async with running(dsn, tmp_path, slow):
+        await wait_until_async(lambda: job.runs == 1)
+    row = (await noted(connection))["slow"]
+    assert (row["ended_at"], row["runs"]) == (None, 0)
+
+
+# The database goes and comes ----------------------------------------------------------------------------------------
+
+
+class Door:
+    """A TCP port that leads to the server's socket while it is open."""
+
+    def __init__(self, dsn: str) -> None:
+        parts = urlsplit(dsn)
+        self._socket = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432"
+        self._port = free_port()
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+        self.dsn = f"postgresql://{parts.username}@127.0.0.1:{self._port}{parts.path}"
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+        self._writers += [writer, server_writer]
+        await asyncio.gather(self._pipe(reader, server_writer), self._pipe(server_reader, writer))
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.transport.abort()
+
+
+async def test_without_a_database_it_waits_and_then_works(
+    dsn: str, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: Counter[str] = Counter()
+
+    def next_s(_: object) -> float:
+        tries["waited"] += 1
+        return 0.02
+
+    monkeypatch.setattr("signalkeep.retry.Backoff.next_s", next_s)
+    door, job = Door(dsn), Counted("work")
+    async with running(door.dsn, tmp_path, job.job) as organizer:
+        await wait_until_async(lambda: tries["waited"] >= 3)
+        assert not organizer.leads
+        await door.open()
+        await job.goes_on()
+        await door.close()
+        before = tries["waited"]
+        await wait_until_async(lambda: tries["waited"] >= before + 3)
+        assert not organizer.leads
+        await door.open()
+        await job.goes_on()
+        await door.close()
+        job.runs = 0
+        await wait_until_async(lambda: not organizer.leads)
+    assert (await noted(connection))["work"]["failures"] <= 1, "that it waits is no failure of the job"
+
+
+# As a command -------------------------------------------------------------------------------------------------------
+
+
+def status(dsn: str, data: Path, *arguments: str) -> str:
+    done = CliRunner().invoke(
+        app, ["status", "--data", str(data), *arguments], env={"SIGNALKEEP_DATABASE__DSN": dsn, "COLUMNS": "300"}
     )
-    await wait_until_async(lambda: second.runs > 1)
-    assert other.organizer.leads
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
-async def test_a_leader_that_lost_its_connection_leads_again(start: Start, connection: Connection) -> None:
-    work = Counting()
-    running = start(work.job)
-    await wait_until_async(lambda: work.runs > 0)
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'signalkeep organizer'"
-    )
-    runs = work.runs
-    await wait_until_async(lambda: running.organizer.leads and work.runs > runs + 1)
+def run_for_a_while(dsn: str, directory: Path, jobs: Sequence[Job], name: str) -> None:
+    async def work() -> None:
+        async with running(dsn, directory, *jobs):
+            await wait_until_async(
+                lambda: asyncio.to_thread(
+                    ask, dsn, "SELECT FROM organizer_job WHERE name = $1 AND ended_at IS NOT NULL", name
+                )
+            )
+
+    asyncio.run(work())
 
 
-async def test_what_fails_or_hangs_is_noted_and_stops_no_other(start: Start, connection: Connection) -> None:
-    async def fails(_: Connection) -> str:
-        raise ValueError("something is wrong")
-
-    async def hangs(_: Connection) -> str:
-        await asyncio.sleep(3600)
-        return "never"
-
-    work = Counting()
-    start(Job("fails", 0.02, fails), Job("hangs", 0.02, hangs, takes_s_max=0.05), work.job)
-
-    async def noted() -> dict[str, tuple[int, int, str]]:
-        return {row["name"]: (row["runs"], row["failures"], row["result"]) for row in await jobs.jobs(connection)}
-
-    for _ in range(600):
-        said = await noted()
-        if all(name in said and said[name][0] > 1 for name in ("fails", "hangs", "count")):
-            break
-        await asyncio.sleep(0.05)
-    runs, failures, result = said["fails"]
-    assert failures == runs
-    assert result == "ValueError: something is wrong"
-    assert said["hangs"][2].startswith("TimeoutError")
-    assert said["count"][1] == 0
-    assert said["count"][2].startswith("run ")
+def test_status(dsn: str, tmp_path: Path) -> None:
+    assert "no organizer has run yet" in status(dsn, tmp_path)
+    assert json.loads(status(dsn, tmp_path, "--json")) == []
+    run_for_a_while(dsn, tmp_path, [Counted("fails", raises).job], "fails")
+    (row,) = json.loads(status(dsn, tmp_path, "--json"))
+    assert (row["name"], row["result"], row["failures"]) == ("fails", "ZeroDivisionError: oh", row["runs"])
+    assert "ZeroDivisionError: oh" in status(dsn, tmp_path)
 
 
-async def test_a_job_never_runs_twice_at_a_time(start: Start) -> None:
-    work = Counting(takes_s=0.05)
-    start(work.job)
-    await wait_until_async(lambda: work.runs > 3)
-    assert work.most == 1
+def test_the_job_of_quality_sweeps_what_is_stored(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SWEEP_SETTLE_S", 0.0)
+    fill(dsn, event(), event(minute=1), registered=(NUMBER,))
+    settings = load(tmp_path, environ={"SIGNALKEEP_DATABASE__DSN": dsn})
+    jobs = jobs_of(settings, SystemClock())
+    assert [(job.name, job.every_s) for job in jobs] == [("quality", 60.0)]
+    run_for_a_while(dsn, tmp_path, jobs, "quality")
+    (row,) = json.loads(status(dsn, tmp_path, "--json"))
+    assert row["result"].startswith("2 new signals, ")
+    assert ask(dsn, "SELECT position FROM sweep")
 
 
-async def test_without_a_database_it_waits_and_a_stop_is_heard(start: Start, tmp_path: Path) -> None:
-    dsn = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
-    running = start(Counting().job, settings=load(tmp_path, environ={"SIGNALKEEP_DATABASE__DSN": dsn}))
-    await asyncio.sleep(0.3)
-    assert not running.task.done()
-    await running.end()
-    assert not running.organizer.leads
+def test_without_quality_there_is_nothing_to_do_and_wrong_rules_are_named(tmp_path: Path) -> None:
+    off = load(tmp_path, environ={"SIGNALKEEP_QUALITY__ENABLED": "false"})
+    assert jobs_of(off, SystemClock()) == []
+    wrong = load(tmp_path, environ={"SIGNALKEEP_QUALITY__RULES__XYZ-01__LEVEL": "1"})
+    with pytest.raises(SettingsError, match=r"quality\.rules\.XYZ-01: no such rule"):
+        jobs_of(wrong, SystemClock())

@@ -118,14 +118,17 @@ class Organizer:
         try:
             await stored.note_begin(connection, job.name, job.every_s)
             try:
-                async with asyncio.timeout(job.takes_s_max):
+                async with asyncio.timeout(job.takes_s_max) as limit:
                     result = await job.work(connection)
             except Exception as error:
                 failed = True
                 result = f"{type(error).__name__}: {error}"
+                if limit.expired():
+                    result = f"cut off, it was not done within {job.takes_s_max:g} s"
                 log.exception("a job failed, it is tried again at its next time", job=job.name)
             took_s = self._clock.monotonic() - began_s
-            if connection.is_closed():
+            if failed or connection.is_closed() or connection.is_in_transaction():  # who knows what it left there
+                connection.terminate()
                 connection = await self._connect()
             await stored.note_end(connection, job.name, seconds=took_s, result=result[:500], failed=failed)
         except Exception as error:  # the database went away: what the job did stands, or does not
