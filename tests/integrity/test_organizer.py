@@ -346,9 +346,9 @@ def test_the_job_of_quality_sweeps_what_is_stored(dsn: str, tmp_path: Path, monk
     fill(dsn, event(), event(minute=1), registered=(NUMBER,))
     settings = load(tmp_path, environ={"SIGNALKEEP_DATABASE__DSN": dsn})
     jobs = jobs_of(settings, SystemClock())
-    assert [(job.name, job.every_s) for job in jobs] == [("quality", 60.0)]
+    assert [(job.name, job.every_s) for job in jobs] == [("quality", 60.0), ("fleet", limits.FLEET_LOOK_S)]
     run_for_a_while(dsn, tmp_path, jobs, "quality")
-    (row,) = json.loads(status(dsn, tmp_path, "--json"))
+    row = next(row for row in json.loads(status(dsn, tmp_path, "--json")) if row["name"] == "quality")
     assert row["result"].startswith("2 new signals, ")
     assert ask(dsn, "SELECT position FROM sweep")
 
