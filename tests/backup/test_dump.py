@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from signalkeep.backup import create, dump
@@ -17,7 +18,7 @@ from signalkeep.store import binaries
 from signalkeep.store.embedded import EmbeddedPostgres
 from signalkeep.store.notes import last_backup, restored
 from signalkeep.store.postgres import Connection
-from signalkeep.store.queries import SignalTail
+from signalkeep.store.queries import SNAPSHOT, SignalTail, TailPosition
 from signalkeep.store.schema import HEAD, schema_version
 from tests.backup.support import ingest, make, run_ingest, settings_of
 from tests.builders import ask
@@ -125,6 +126,23 @@ async def test_in_a_younger_cluster_no_row_lies_in_the_future_and_the_order_stay
         page = await tail.next_page(connection)
         assert [row["seq"] for row in page] == list(range(1, 11)), "a stream gives what is new, and only that"
         assert (await stored_order(connection))[:60] == before
+
+
+async def test_places_in_the_order_of_commits_are_not_carried_into_another_cluster(connection: Connection) -> None:
+    """Their numbers may lie far in this one's future: whoever follows would see nothing new for long."""
+    far = TailPosition("900000000:900000000:", None, (0, 0, 0, -1))
+    text = msgspec.json.encode(far).decode()
+    await connection.execute("INSERT INTO sweep (name, position) VALUES ('quality', $1::text::jsonb)", text)
+    await connection.execute("INSERT INTO announced (stream, position) VALUES ('x', $1::text::jsonb)", text)
+    await dump.begin_positions_anew(connection)
+    assert await connection.fetchval("SELECT count(*) FROM sweep WHERE name = 'quality'") == 0
+    position = msgspec.json.decode(await connection.fetchval("SELECT position::text FROM announced"), type=TailPosition)
+    assert (position.until, position.place) == (None, far.place)
+    reached, now = int(position.since.split(":")[1]), await connection.fetchval(SNAPSHOT)
+    assert 3 < reached <= int(now.split(":")[1])
+    tail = SignalTail()
+    tail.go_to(position)
+    assert await tail.next_page(connection) == []
 
 
 async def test_more_transactions_than_numbers_share_them_in_order(connection: Connection) -> None:

@@ -51,6 +51,13 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NO
 
 _XID_FIRST: Final = 3  # lower numbers have meanings of their own
 
+# Where whoever follows the order of commits goes on in this cluster.
+_SWEEP_EVERYTHING: Final = "DELETE FROM sweep WHERE name = 'quality'"
+_ANNOUNCE_FROM_NOW: Final = """
+UPDATE announced SET position = jsonb_build_object(
+    'since', pg_current_snapshot()::text, 'until', NULL, 'place', '[0, 0, 0, -1]'::jsonb)
+"""
+
 # How the numbers found lie to those that this cluster has given out: all below `oldest_open` are done with.
 _XIDS_FOUND: Final = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_open,
@@ -98,6 +105,7 @@ async def load(program: Path, dsn: str, dumped: Path, *, schema: str, settings: 
         await _fill(program, dsn, dumped)
         async with connection.transaction():
             await mend_xids(connection)
+            await begin_positions_anew(connection)
             await connection.execute("INSERT INTO alembic_version (version_num) VALUES ($1)", schema)
             await connection.execute(f"DROP TABLE {_MARK}")
         if await connection.fetchval("SELECT to_regproc('signalkeep_grant_reader') IS NOT NULL"):
@@ -127,6 +135,17 @@ async def _clear(connection: Connection) -> None:
         await connection.execute(f'DROP {row["kind"]} IF EXISTS "{row["relname"]}" CASCADE')
     for row in await connection.fetch(_FUNCTIONS):
         await connection.execute(f"DROP FUNCTION IF EXISTS {row['called']} CASCADE")
+
+
+async def begin_positions_anew(connection: Connection) -> None:
+    """Places in the order of commits are another cluster's: in this one, what is new could lie before them for long.
+
+    The sweep of quality, which may judge a day as often as it likes, begins with everything. Applications are told what
+    is committed from now on.
+    """
+    for table, statement in (("sweep", _SWEEP_EVERYTHING), ("announced", _ANNOUNCE_FROM_NOW)):
+        if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):  # older dumps have neither
+            await connection.execute(statement)
 
 
 async def mend_xids(connection: Connection) -> int:
