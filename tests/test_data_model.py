@@ -5,6 +5,7 @@ A block of SQL below the comment `<!-- executed -->` must run; below `<!-- execu
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,10 @@ import pytest
 
 from signalkeep.ingest.triage import EPOCH
 from signalkeep.journal.record import FrameEntry
-from signalkeep.store import assignments, fleet, registry
+from signalkeep.model import Flag
+from signalkeep.rules.contract import FIRST_BIT, Dimension
+from signalkeep.rules.scores import Share, overall
+from signalkeep.store import assignments, fleet, quality, registry
 from signalkeep.store.events import WORDS
 from signalkeep.store.postgres import Connection
 from signalkeep.store.readers import READER
@@ -96,3 +100,60 @@ async def test_the_page_names_every_table_and_view(connection: Connection) -> No
     )
     missing = [row["relname"] for row in names if f"`{row['relname']}`" not in PAGE]
     assert not missing, f"docs/data-model.md does not name {missing}"
+
+
+@pytest.mark.servers
+async def test_good_positions_are_those_that_neither_a_rule_nor_a_person_doubts(connection: Connection) -> None:
+    definition = await connection.fetchval("SELECT pg_get_viewdef('signal_good')")
+    (mask,) = re.findall(r"flags & \(?(\d+)", definition)
+    assert int(mask) == Flag.DOUBTFUL_POSITION | Flag.PERSON_BAD
+    await registry.register(connection, "1", actor="tests")
+    flags = [0, *(1 << bit for bit in range(63))]
+    await (await Feed.open(connection)).write(connection, *(sent("1", minute) for minute in range(len(flags))))
+    for minute, one in enumerate(flags):
+        await connection.execute(
+            "UPDATE signal SET flags = $2 WHERE wire_time = $1", MAY + timedelta(minutes=minute), one
+        )
+    found = await connection.fetch("SELECT wire_time FROM signal_good ORDER BY 1")
+    good = [flags[(row["wire_time"] - MAY) // timedelta(minutes=1)] for row in found]
+    assert [one for one in flags if one not in good] == [Flag.DOUBTFUL_POSITION, Flag.PERSON_BAD]
+
+
+@pytest.mark.servers
+async def test_the_bits_that_the_column_explains_are_those_that_there_are(connection: Connection) -> None:
+    said = await connection.fetchval(
+        "SELECT col_description('signal'::regclass, attnum) FROM pg_attribute"
+        " WHERE attrelid = 'signal'::regclass AND attname = 'flags'"
+    )
+    numbers = re.findall(r"(?:bits: |, )(\d+) ", said)
+    assert [int(number) for number in numbers] == [flag.value for flag in Flag]
+    assert f"from bit {FIRST_BIT} ({1 << FIRST_BIT}) on" in said
+
+
+@pytest.mark.servers
+async def test_the_database_reckons_scores_as_rules_do(connection: Connection) -> None:
+    """On random shares, on none, and around the number from which on there is a score."""
+    chosen = random.Random(7)
+    table = [[(0, 0)] * 6, [(19, 19)] * 6, [(20, 20)] * 6, [(20, 0), *[(19, 0)] * 5], [(20, 20), *[(100, 0)] * 5]]
+    table += [[(of, chosen.randint(0, of)) for of in (chosen.choice((0, 5, 19, 20, 21, 999)) for _ in range(6))]
+              for _ in range(200)]  # fmt: skip
+    for shares in table:
+        found = await connection.fetchval(
+            "SELECT signalkeep_overall($1, $2)", [of for of, _ in shares], [good for _, good in shares]
+        )
+        expected = overall({one: Share(*share) for one, share in zip(Dimension, shares, strict=True)})
+        assert found == (None if expected is None else pytest.approx(expected, abs=1e-6)), shares
+
+
+@pytest.mark.servers
+async def test_columns_of_scores_are_the_dimensions_in_their_order(connection: Connection) -> None:
+    """A sweep writes shares by their place."""
+    names = [f"{dimension}_{what}" for dimension in Dimension for what in ("of", "good")]
+    for relation in ("quality_score", "quality_vehicle", "quality_customer"):
+        rows = await connection.fetch(
+            "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname ~ '_(of|good)$'"
+            " ORDER BY attnum",
+            relation,
+        )
+        assert [row["attname"] for row in rows] == names
+    assert tuple(Dimension) == quality.DIMENSIONS

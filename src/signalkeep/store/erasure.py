@@ -94,15 +94,28 @@ FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
 WHERE l.device_id = $1 AND l.journal_id = b.journal_id
 """
 
-# Deletes what rules said of the days that lie wholly or in part below the floor, with their samples of positions.
+# Deletes what rules said of the days that lie wholly or in part below the floor, with their samples of positions. What
+# lies below it may speak of the two days after it, with a clock ahead of ours or in local time: of those days what has
+# a sample that is gone. What people say holds for what is left.
 DELETE_QUALITY: Final = (
-    "DELETE FROM finding WHERE device_id = $1 AND day <= $2::date",
+    """
+DELETE FROM finding f WHERE device_id = $1 AND (day <= $2::date OR day <= $2::date + 2 AND EXISTS (
+    SELECT FROM unnest(ARRAY[f.first_sample, f.last_sample]) AS x (sample)
+    WHERE sample ? 'seq' AND NOT EXISTS (
+        SELECT FROM signal s WHERE s.device_id = $1 AND s.wire_time > $2 AND s.wire_time < $2::date + 5
+          AND s.journal_id = (sample ->> 'journal_id')::integer AND s.seq = (sample ->> 'seq')::bigint
+          AND s.record_no = (sample ->> 'record_no')::integer)))
+""",
     "DELETE FROM quality_score WHERE device_id = $1 AND day <= $2::date",
     "DELETE FROM quality_todo WHERE device_id = $1 AND day < $2::date",
-    "DELETE FROM quality_mark WHERE device_id = $1 AND begins_at <= $2",
+    "DELETE FROM quality_mark WHERE device_id = $1 AND ends_at <= $2",
+    "UPDATE quality_mark SET begins_at = $2::timestamptz + interval '1 microsecond' WHERE device_id = $1"
+    " AND begins_at <= $2",
 )
 JUDGE_AGAIN: Final = """
-INSERT INTO quality_todo AS t (device_id, day) VALUES ($1, $2::date)
+INSERT INTO quality_todo AS t (device_id, day)
+SELECT $1, day FROM (SELECT $2::date + n AS day, n FROM generate_series(0, 2) AS n) AS days
+WHERE n = 0 OR EXISTS (SELECT FROM quality_score q WHERE q.device_id = $1 AND q.day = days.day)
 ON CONFLICT (device_id, day) DO UPDATE SET marker = t.marker + 1
 """
 
@@ -114,7 +127,7 @@ UPDATE device_state s SET
 FROM (SELECT) AS always LEFT JOIN LATERAL (
     SELECT device_time, latitude, longitude, altitude_m, speed_kmh, course_deg FROM signal
     WHERE device_id = $1 AND device_time <= received_at + $2 AND fix_valid AND latitude IS NOT NULL
-      AND longitude IS NOT NULL AND flags & 4 = 0
+      AND longitude IS NOT NULL AND flags & 20 = 0
     ORDER BY wire_time DESC LIMIT 1) p ON true
 WHERE s.device_id = $1
 """
