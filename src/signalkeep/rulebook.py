@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -71,6 +71,18 @@ class Rulebook:
         own = self._only_for.get(rule.id)
         if own and not (_names(own.models, model) and _names(own.customers, customer)):
             return None
+        return self._limits_set(rule, model, customer)
+
+    def usual_limits(self, rule: Rule) -> dict[str, float] | None:
+        """Where nothing is set for the model or the customer, also of a rule that is for some of them alone."""
+        return self._limits_set(rule, "", "")
+
+    def only_for(self, rule: Rule) -> tuple[Sequence[str], Sequence[str]]:
+        """The models and the customers that a rule is for; empty: all."""
+        own = self._only_for.get(rule.id)
+        return (own.models, own.customers) if own else ((), ())
+
+    def _limits_set(self, rule: Rule, model: str, customer: str) -> dict[str, float] | None:
         values: dict[str, Any] = {}
         of_model = self._of_models.get(model.casefold(), {})
         of_customer = self._of_customers.get(customer.casefold(), {})

@@ -17,6 +17,9 @@ from signalkeep.sections import LogSettings
 
 _chosen = {"json": False}
 
+# Commands that configure nothing may log, too: their standard output is for what they were asked.
+structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
 
 def configure(settings: LogSettings, role: str) -> None:
     """Set up logging for this process; every line carries the role."""

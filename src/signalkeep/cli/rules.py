@@ -48,7 +48,7 @@ def list_(data: DataOption = None, config_file: ConfigOption = None, as_json: Js
     book = _book(data, config_file)
     rows = []
     for rule in book.rules:
-        values = book.limits_of(rule, "", "")
+        values = book.usual_limits(rule)
         rows.append({
             "id": rule.id, "title": rule.title, "dimension": str(rule.dimension), "severity": str(rule.severity),
             "asked": str(rule.scope), "bit": rule.bit,
@@ -69,11 +69,11 @@ def explain(
     rule = next((rule for rule in book.rules if rule.id == rule_id.upper()), None)
     if rule is None:
         raise CallerError(f"there is no rule {rule_id}", hint="`signalkeep rules list` shows them all.")
-    values = book.limits_of(rule, "", "")
+    values, only_for = book.usual_limits(rule), book.only_for(rule)
     if as_json:
-        print_json(_rule_json(rule, values))
+        print_json(_rule_json(rule, values) | dict(zip(("models", "customers"), only_for, strict=True)))
         return
-    out.print("\n".join(explanation(rule, values)), markup=False)
+    out.print("\n".join(explanation(rule, values, *only_for)), markup=False)
 
 
 @app.command()
@@ -99,16 +99,20 @@ def run(
             raise CallerError("--device and --until are for stored signals", hint="Give --since instead of a file.")
         _run_file(file, book, model, as_json=as_json)
         return
+    if model:
+        raise CallerError("--model is for a file", hint="Stored signals are judged with the models of their devices.")
     now = datetime.now(UTC)
     begins, ends = time_of(since, now), time_of(until, now) or now
     assert begins is not None
+    if begins >= ends:
+        raise CallerError("--since is not before --until", hint="--until is now unless it is given.")
     _run_stored(data, config_file, book, device, begins, ends, as_json=as_json)
 
 
 @app.command()
 def sweep(
     budget: Annotated[float, typer.Option("--budget", min=1, help="seconds that it may take")] = 600.0,
-    sample: Annotated[int, typer.Option("--sample", min=0, help="old days to judge again, at random")] = 0,
+    sample: Annotated[int, typer.Option("--sample", min=0, max=100_000, help="old days to judge again, at random")] = 0,
     data: DataOption = None,
     config_file: ConfigOption = None,
     as_json: JsonOption = False,
@@ -165,13 +169,19 @@ def _rule_json(rule: Rule, values: Mapping[str, float] | None) -> dict[str, Any]
     }  # fmt: skip
 
 
-def explanation(rule: Rule, values: Mapping[str, float] | None) -> list[str]:
+def explanation(
+    rule: Rule, values: Mapping[str, float] | None, models: Sequence[str] = (), customers: Sequence[str] = ()
+) -> list[str]:
     """A rule for people, line by line."""
     lines = [f"{rule.id}  {rule.title}", f"{rule.dimension}, {rule.severity}", "", rule.meaning, ""]
     lasting = [f"{rule.in_a_row} signals in a row"] if rule.in_a_row > 1 else []
     lasting += [f"{rule.for_s:g} s"] if rule.for_s else []
     if lasting:
         lines += [f"A hit only when it has lasted for {' and '.join(lasting)}.", ""]
+    if models:
+        lines += [f"Only for devices of these models: {', '.join(models)}.", ""]
+    if customers:
+        lines += [f"Only for vehicles of these customers: {', '.join(customers)}.", ""]
     if values is None:
         lines += ["It is switched off by the settings.", ""]
     elif rule.limits:
@@ -196,6 +206,12 @@ def _run_file(file: Path, book: Rulebook, model: str, *, as_json: bool) -> None:
     from signalkeep.tracks.files import readings
 
     recording = readings(file)
+    if not recording.readings and recording.skipped:
+        first = recording.skipped[0]
+        raise CallerError(
+            f"{file}: nothing in it can be read; line {first.line}: {first.why}",
+            hint="Give a track as GPX, CSV with a head, or NMEA sentences.",
+        )
     judge = Judge()
     result = judge_recording(judge, book.profile(model, ""), recording.readings, model=model)
     hits = [

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
 
+from signalkeep.errors import CallerError
 from signalkeep.rulebook import Rulebook
 from signalkeep.rules.judge import Judge
 from signalkeep.rules.runs import RunResult, run
@@ -31,8 +32,15 @@ SIGNALS_MAX: Final = 1_000_000  # of one device
 async def judge_stored(
     connection: Connection, judge: Judge, book: Rulebook, device_number: str | None, begins: datetime, ends: datetime
 ) -> AsyncIterator[tuple[str, int, RunResult]]:
-    """Device number, number of all devices, and what rules find in the device's signals of [begins, ends)."""
+    """Device number, number of all devices, and what rules find in the device's signals of [begins, ends).
+
+    Raises CallerError for a device of which nothing is known.
+    """
     devices = await connection.fetch(DEVICES, device_number)
+    if device_number is not None and not devices:
+        raise CallerError(
+            f"nobody has registered or heard of device {device_number}", hint="`signalkeep devices list` shows all."
+        )
     for device in devices:
         rows = await connection.fetch(SIGNALS, device["id"], begins, ends, SIGNALS_MAX)
         profile = book.profile(device["model"], device["customer"])

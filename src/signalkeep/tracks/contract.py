@@ -94,7 +94,9 @@ def content_of(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(limits.TRACK_BYTES_MAX + 1)
     except OSError as error:
-        raise CallerError(f"{path}: {error.strerror}") from error
+        raise CallerError(
+            f"{path}: {error.strerror}", hint="Give a file with a recorded track that this user may read."
+        ) from error
     if len(data) > limits.TRACK_BYTES_MAX:
         raise CallerError(
             f"{path}: larger than {limits.TRACK_BYTES_MAX // limits.MIB} MiB", hint="Cut the track into parts."
