@@ -263,7 +263,7 @@ def test_sweep(commands: Commands) -> None:
     assert len(ask(commands.dsn, "SELECT FROM signal WHERE flags <> 0")) == 2
     again = commands("rules", "sweep")
     assert again == "0 new signals; 0 days with 0 signals judged, marks of 0 changed; 0 days wait\n"
-    assert commands.json("rules", "sweep", "--sample", "5")["days"] == 1, "one device of the one day that there is"
+    assert commands.json("rules", "sweep", "--sample", "5")["days"] in {1, 2}, "of the two devices, at random"
     commands.refused("rules", "sweep", "--budget", "0")
     commands.refused("rules", "sweep", "--sample", "-1")
     commands.refused("rules", "sweep", "--sample", "99999999999999999999")
