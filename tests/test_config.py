@@ -292,6 +292,11 @@ def test_every_fault_of_a_rule_is_named_with_its_place(tmp_path: Path) -> None:
         ([{"id": "KIN-01", "title": "x", "when": "true"}], "quality", "KIN-01 is the id of another rule"),
         ([{"id": "OWN-01", "title": "x", "when": "true"}] * 2, "quality", "OWN-01 is the id of another rule"),
         ([{"id": "OWN-01", "title": "x", "when": "true", "severity": "fatal"}], "quality.own.0.severity", "warning"),
+        (
+            [{"id": "OWN-01", "title": "x", "when": "true", "error_type": 10**11}],
+            "quality.own.0.error_type",
+            "less than",
+        ),
     ],
 )
 def test_a_rule_of_users_that_cannot_be_used_is_named(tmp_path: Path, own: object, path: str, said: str) -> None:

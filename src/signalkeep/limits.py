@@ -134,6 +134,8 @@ IMPORT_ROWS_MAX: Final = 1_000_000  # of one file of devices
 IMPORT_STATEMENT_S_MAX: Final = 3600.0
 TAIL_PAGE_ROWS: Final = 500
 TAIL_POLL_S: Final = 0.3
+INTEGER_MAX: Final = 2**31 - 1  # of a column of type integer
+BIGINT_MAX: Final = 2**63 - 1  # of a column of type bigint
 
 # Quality
 QUALITY_LIVE_S_MAX: Final = 300.0  # what arrives later than this after it happened alarms nobody

@@ -252,7 +252,9 @@ class OwnRule(Section):
     severity: Severity = Field(default=Severity.WARNING, description="how much a hit matters")
     models: tuple[str, ...] = Field(default=(), description="only devices of these models; empty: all")
     customers: tuple[str, ...] = Field(default=(), description="only vehicles of these customers; empty: all")
-    error_type: int | None = Field(default=None, ge=1, description="hits count for this error type")
+    error_type: int | None = Field(
+        default=None, ge=1, le=limits.INTEGER_MAX, description="hits count for this error type"
+    )
     meaning: str = Field(default="", description="what a hit says, for people")
 
     @field_validator("when")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from signalkeep import limits
 from signalkeep.cli.common import (
     ConfigOption,
     DataOption,
@@ -35,9 +36,11 @@ def types(data: DataOption = None, config_file: ConfigOption = None, as_json: Js
 
 @app.command(name="set")
 def set_(
-    code: Annotated[int, typer.Argument(metavar="CODE", min=1)],
+    code: Annotated[int, typer.Argument(metavar="CODE", min=1, max=limits.INTEGER_MAX)],
     description: Annotated[str, typer.Argument(metavar="DESCRIPTION")],
-    limit: Annotated[int, typer.Option("--limit", min=1, help="hits from which on a device is reported")] = 5,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1_000_000, help="hits from which on a device is reported")
+    ] = 5,
     window: Annotated[int, typer.Option("--window", min=1, max=24, help="hours within which they must fall")] = 24,
     critical: Annotated[bool, typer.Option("--critical", help="a report is an error, not a warning")] = False,
     data: DataOption = None,
@@ -45,7 +48,7 @@ def set_(
 ) -> None:
     """Add an error type or change one. Rules of yours count for it with `error_type` in the settings."""
     if not description.strip():
-        raise CallerError("an error type needs a description")
+        raise CallerError("an error type needs a description", hint='signalkeep errors set 3 "No ignition wire"')
 
     async def work(connection: Connection) -> None:
         await quality.put_error_type(
@@ -59,7 +62,10 @@ def set_(
 @app.command()
 def traces(
     device: DeviceOption = None,
-    code: Annotated[int | None, typer.Option("--code", help="only of this error type", show_default=False)] = None,
+    code: Annotated[
+        int | None,
+        typer.Option("--code", min=1, max=limits.INTEGER_MAX, help="only of this error type", show_default=False),
+    ] = None,
     since: SinceOption = None,
     limit: LimitOption = 50,
     data: DataOption = None,

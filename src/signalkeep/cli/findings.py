@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from signalkeep import limits
 from signalkeep.cli.common import (
     ConfigOption,
     DataOption,
@@ -63,7 +64,7 @@ def list_(
 
 @app.command()
 def show(
-    number: Annotated[int, typer.Argument(metavar="ID")],
+    number: Annotated[int, typer.Argument(metavar="ID", min=1, max=limits.BIGINT_MAX)],
     data: DataOption = None,
     config_file: ConfigOption = None,
     as_json: JsonOption = False,
@@ -152,7 +153,9 @@ def mark(
 
 @app.command()
 def unmark(
-    number: Annotated[int, typer.Argument(metavar="MARK")], data: DataOption = None, config_file: ConfigOption = None
+    number: Annotated[int, typer.Argument(metavar="MARK", min=1, max=limits.BIGINT_MAX)],
+    data: DataOption = None,
+    config_file: ConfigOption = None,
 ) -> None:
     """Take a mark back."""
 

@@ -33,6 +33,8 @@ def scores(
     today = datetime.now(UTC).date()
     begins = day_of(since) if since else today - timedelta(days=1)
     ends = day_of(until) if until else today
+    if begins > ends:
+        raise CallerError(f"{begins} is later than {ends}", hint="--since is the first day, --until the last one.")
 
     async def work(connection: Connection) -> list[Row]:
         return await quality.scores(connection, by=by, only=only, begins=begins, ends=ends, limit=limit)

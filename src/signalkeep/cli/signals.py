@@ -192,7 +192,7 @@ def time_of(text: str | None, now: datetime) -> datetime | None:
         if span:
             return now - timedelta(**{UNITS[span[2]]: int(span[1])})
         found = datetime.fromisoformat(text)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise CallerError(
             f"{text!r} is no time",

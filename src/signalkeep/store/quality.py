@@ -82,6 +82,7 @@ FROM quality_mark m JOIN device d ON d.id = m.device_id
 WHERE $1::text IS NULL OR d.device_number = $1 ORDER BY m.id DESC LIMIT $2
 """
 MARK_DAYS_MAX: Final = 400
+MARK_YEARS: Final = (1970, 2099)
 
 ERROR_TYPES: Final = """
 SELECT t.code, t.description, t.hits_max, t.window_h, t.critical,
@@ -93,6 +94,14 @@ INSERT INTO error_type (code, description, hits_max, window_h, critical) VALUES 
 ON CONFLICT (code) DO UPDATE SET
     description = EXCLUDED.description, hits_max = EXCLUDED.hits_max, window_h = EXCLUDED.window_h,
     critical = EXCLUDED.critical
+"""
+
+# Days with hits that count for an error type.
+JUDGE_AGAIN: Final = """
+INSERT INTO quality_todo AS t (device_id, day)
+SELECT q.device_id, q.day FROM quality_score q
+WHERE EXISTS (SELECT FROM rule r WHERE r.error_code = $1 AND q.hits ? r.id)
+ON CONFLICT (device_id, day) DO UPDATE SET marker = t.marker + 1
 """
 
 # The history of errors, latest first; a range of wire_time a day wider keeps other months unread.
@@ -136,7 +145,11 @@ async def mark(
     """
     begins, ends = begins.astimezone(UTC), ends.astimezone(UTC)
     if begins > ends:
-        raise CallerError(f"{begins} is later than {ends}")
+        raise CallerError(f"{begins} is later than {ends}", hint="A mark holds from the first time to the second.")
+    if not (MARK_YEARS[0] <= begins.year and ends.year <= MARK_YEARS[1]):
+        raise CallerError(
+            f"a mark speaks of a time from {MARK_YEARS[0]} to {MARK_YEARS[1]}", hint="Look at the years that you gave."
+        )
     if ends - begins > timedelta(days=MARK_DAYS_MAX):
         raise CallerError(f"one mark speaks of at most {MARK_DAYS_MAX} days", hint="Give several.")
     device_id = await connection.fetchval("SELECT id FROM device WHERE device_number = $1", device_number)
@@ -182,9 +195,10 @@ async def error_types(connection: Connection) -> list[Row]:
 async def put_error_type(
     connection: Connection, code: int, description: str, *, hits_max: int, window_h: int, critical: bool, actor: str
 ) -> None:
-    """Add an error type, or change it; the next sweep counts by it."""
+    """Add an error type, or change it; the next sweep counts by it, also on days that were judged before."""
     async with connection.transaction():
         await connection.execute(PUT_ERROR_TYPE, code, description, hits_max, window_h, critical)
+        await connection.execute(JUDGE_AGAIN, code)
         said = {"description": description, "hits_max": hits_max, "window_h": window_h, "critical": critical}
         await log_action(connection, actor, "error_type.set", str(code), said)
 
