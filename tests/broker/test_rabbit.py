@@ -48,7 +48,7 @@ async def publish(on: AbstractChannel, queue: str = "q", *, timeout_s: float = C
 
 
 async def confirmed(url: str) -> bool:
-    """Whether a message is confirmed now; a node that knows no leader refuses at once.
+    """Whether a message is confirmed now; a node that knows no leader refuses at once, one that pauses hears nobody.
 
     Each time on a new channel: RabbitMQ 3.10 refuses everything on a channel that began while there was no leader,
     for as long as the node of the former one is away.
@@ -56,7 +56,7 @@ async def confirmed(url: str) -> bool:
     try:
         async with channel(url) as on:
             await publish(on)
-    except DeliveryError:
+    except (DeliveryError, AMQPConnectionError):
         return False
     return True
 
