@@ -141,6 +141,19 @@ async def test_a_rule_that_raises_costs_no_signal(site: Site, monkeypatch: pytes
     assert site.judging.broken() == {"TST-01": 2}
 
 
+async def test_what_a_rule_says_keeps_no_signal_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that PostgreSQL refuses must not send the record to quarantine."""
+    odd = msgspec.structs.replace(TELEPORT, id="TST-01", check=lambda *_: "a\0b\ud800" + "x" * 9999, reanchors=False)
+    monkeypatch.setattr("signalkeep.rulebook.RULES", (odd,))
+    await site.begin_anew()
+    await site.feed(at(1), at(2))
+    assert len(await site.flags()) == 2
+    assert await site.connection.fetchval("SELECT count(*) FROM quarantine") == 0
+    detail = await site.connection.fetchval("SELECT detail FROM finding WHERE device_id IS NOT NULL")
+    assert detail.startswith("a\\0b\\ud800xx")
+    assert len(detail) < 600
+
+
 async def test_limits_of_a_model_and_of_a_customer(connection: Connection) -> None:
     settings = QualitySettings(models={"FERRARI": {"KIN-01": {"speed_kmh_max": 30_000}}})
     site = await Site(connection, settings).open()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from signalkeep import limits
-from signalkeep.rules.judge import Applied, Hit, Judge, Judged, Profile, marks_of
+from signalkeep.rules.judge import Applied, Hit, Judge, Judged, Profile, marks_of, storable
 from signalkeep.rules.reading import Contact, Reading, Recent
 
 
@@ -93,9 +93,9 @@ def _place(one: Applied, hit: DayHit, day: DeviceDay, judged: list[Judged], unpl
     marks = marks_of(one.rule, hit.detail)
     times = [day.readings[place].time_s or day.readings[place].received_s for place in hit.places]
     if not times:
-        unplaced.append(Hit(one.rule, day.begins_s, day.begins_s, hit.detail, False, 0))
+        unplaced.append(Hit(one.rule, day.begins_s, day.begins_s, storable(hit.detail), False, 0))
         return
     for place, at_s in zip(hit.places, times, strict=True):
         before = judged[place]
-        hits = (*before.hits, Hit(one.rule, times[0], at_s, hit.detail, False, marks))
+        hits = (*before.hits, Hit(one.rule, times[0], at_s, storable(hit.detail), False, marks))
         judged[place] = Judged(before.flags | marks, hits, before.asked)

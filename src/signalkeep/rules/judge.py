@@ -28,6 +28,7 @@ from signalkeep.rules.reading import Point, Reading, Recent, Run
 from signalkeep.rules.screen import Ranges, Screen
 
 NAME_SETS_MAX: Final = 10_000  # names of attributes may be anything
+DETAIL_CHARS_MAX: Final = 500
 REANCHOR_POINTS: Final = 3  # in a row that agree with each other
 INTERVAL_GAIN: Final = 1 / 8  # how much of a new interval goes into the usual one
 INTERVAL_GROWTH_MAX: Final = 4.0  # a longer one counts as so many times the usual: a gap is not what is usual
@@ -143,6 +144,11 @@ def _asked(
 def defaults(rule: Rule) -> dict[str, float]:
     """The limits of a rule where nothing else is set."""
     return {name: limit.default for name, limit in rule.limits.items()}
+
+
+def storable(detail: object) -> str:
+    """What a rule says, as a database takes it: a rule's text must never keep a signal out."""
+    return str(detail)[:DETAIL_CHARS_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def marks_of(rule: Rule, detail: str) -> int:
@@ -347,5 +353,5 @@ def _judged(found: list[tuple[Applied, str, float]], reading: Reading, asked: in
     for one, detail, since_s in found:
         marks = marks_of(one.rule, detail)
         flags |= marks
-        hits.append(Hit(one.rule, since_s or at_s, at_s, str(detail), live, marks))
+        hits.append(Hit(one.rule, since_s or at_s, at_s, storable(detail), live, marks))
     return Judged(flags, tuple(hits), asked)
