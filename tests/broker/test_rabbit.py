@@ -27,6 +27,7 @@ from tests.servers import wait_until_async
 pytestmark = pytest.mark.servers
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
 CONFIRM_S = 30.0
+CONFIRM_AGAIN_S = 10.0  # where it is tried again after that
 NO_CONFIRM_S = 1.0  # how long we look at a confirmation that must not come
 
 
@@ -55,8 +56,8 @@ async def confirmed(url: str) -> bool:
     """
     try:
         async with channel(url) as on:
-            await publish(on)
-    except (DeliveryError, AMQPConnectionError):
+            await publish(on, timeout_s=CONFIRM_AGAIN_S)
+    except (DeliveryError, AMQPConnectionError, TimeoutError):
         return False
     return True
 

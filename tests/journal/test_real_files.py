@@ -18,7 +18,9 @@ from signalkeep.journal.files import FileSystem, LocalFileSystem
 from signalkeep.journal.reader import JournalReader, Lost, find_journals, segments
 from signalkeep.journal.record import FrameEntry
 from signalkeep.journal.retention import remove_journal, unlink_before
+from signalkeep.journal.segments import NEXT_SEGMENT
 from signalkeep.journal.writer import JournalWriter
+from signalkeep.limits import JOURNAL_BLOCK_BYTES
 from tests.journal.support import entries_of, frame, read_all
 
 FS: FileSystem = LocalFileSystem()
@@ -91,10 +93,23 @@ async def test_a_whole_life_on_real_files(tmp_path: Path) -> None:
     assert reader.finished
     kept = segments(FS, writer.directory)
     assert kept[0] == found[2]
-    assert kept[-1][2] < 1 << 18, "small after a clean end"
+    assert not list(writer.directory.glob(NEXT_SEGMENT)), "nothing is kept ready after a clean end"
     assert writer.bytes_used >= sum(size for _, _, size in kept)
     remove_journal(FS, writer.directory)
     assert list(root.iterdir()) == []
+
+
+async def test_a_clean_end_leaves_a_small_journal(tmp_path: Path) -> None:
+    root = tmp_path / "journal"
+    root.mkdir()
+    writer = JournalWriter.create(FS, root, clock=SystemClock(), segment_bytes=1 << 18)
+    task = asyncio.create_task(writer.run())
+    writer.append(frame(1, 500))
+    assert [size for _, _, size in segments(FS, writer.directory)] == [1 << 18]
+    await writer.close()
+    await task
+    assert [size for _, _, size in segments(FS, writer.directory)] == [3 * JOURNAL_BLOCK_BYTES]
+    assert writer.bytes_used == 3 * JOURNAL_BLOCK_BYTES
 
 
 def test_the_lock_is_held_by_one_and_seen_by_all(tmp_path: Path) -> None:
