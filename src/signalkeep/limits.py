@@ -153,6 +153,9 @@ JOB_S_MAX: Final = 3600.0  # of one run of a job
 JOB_JITTER_S_MAX: Final = 5.0  # before the first run of each job
 FLEET_LOOK_S: Final = 300.0  # how often it looks whether an hour is over
 
+# Incidents
+REOPEN_S: Final = 600.0  # what comes back sooner after it was cleared is the same incident
+
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
 UPGRADE_S_MAX: Final = 48 * 3600.0

@@ -22,7 +22,7 @@ from signalkeep.store.postgres import Connection, connect, redact, sqlstate
 if TYPE_CHECKING:
     import sqlalchemy
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")  # every revision, oldest first
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")  # every revision, oldest first
 HEAD: Final = REVISIONS[-1]
 _APPLICATION: Final = "signalkeep schema"
 _LOCK: Final = 0x73_6B_73_63  # advisory lock: one starter migrates at a time

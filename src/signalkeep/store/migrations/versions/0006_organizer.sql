@@ -1,0 +1,187 @@
+-- Are the devices well, are we working, and who must know: incidents with their history, the messages that were sent
+-- about them, how services are, and what ails devices.
+
+CREATE TABLE incident (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source          text NOT NULL,
+    kind            text NOT NULL,
+    subject         text NOT NULL,
+    scope           text NOT NULL CHECK (scope IN ('device', 'group', 'service', 'storage')),
+    stage           text NOT NULL CHECK (stage IN ('diagnostic', 'malfunction')),
+    severity        text NOT NULL CHECK (severity IN ('info', 'warning', 'error')),
+    state           text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'acknowledged', 'cleared')),
+    device_id       integer REFERENCES device,
+    customer_id     integer REFERENCES customer,
+    title           text NOT NULL,
+    detail          text NOT NULL DEFAULT '',
+    hits            bigint NOT NULL DEFAULT 1,
+    devices         integer,
+    opened_at       timestamptz NOT NULL,
+    seen_at         timestamptz NOT NULL,
+    malfunction_at  timestamptz,
+    acknowledged_at timestamptz,
+    acknowledged_by text,
+    snoozed_until   timestamptz,
+    escalated_at    timestamptz,
+    reminded_at     timestamptz,
+    cleared_at      timestamptz,
+    reopened        integer NOT NULL DEFAULT 0,
+    CHECK ((state = 'cleared') = (cleared_at IS NOT NULL)),
+    CHECK ((stage = 'malfunction') = (malfunction_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX incident_once ON incident (kind, subject) WHERE state <> 'cleared';
+CREATE INDEX incident_of ON incident (kind, subject, cleared_at);
+CREATE INDEX incident_source ON incident (source) WHERE state <> 'cleared';
+CREATE INDEX incident_device ON incident (device_id) WHERE device_id IS NOT NULL;
+COMMENT ON TABLE incident IS 'What is, or was, wrong with a device, a group of devices, a service or what we store. At most one of a kind and subject is not cleared.';
+COMMENT ON COLUMN incident.id IS 'our number for the incident';
+COMMENT ON COLUMN incident.source IS 'the check that found it and that alone clears it';
+COMMENT ON COLUMN incident.kind IS 'what is wrong: silent, no_fix, service_down, ...; docs/incidents.md has them all';
+COMMENT ON COLUMN incident.subject IS 'with what: a device number, a model, a service of a host';
+COMMENT ON COLUMN incident.scope IS 'device: one device; group: many at once; service: of ours; storage: what we keep';
+COMMENT ON COLUMN incident.stage IS 'diagnostic: seen, nobody is told yet; malfunction: often or long enough to be told';
+COMMENT ON COLUMN incident.severity IS 'info, warning or error';
+COMMENT ON COLUMN incident.state IS 'open; acknowledged: a person takes care of it; cleared: it is over';
+COMMENT ON COLUMN incident.device_id IS 'the device, if it is about one';
+COMMENT ON COLUMN incident.customer_id IS 'whom to tell: the customer whose vehicle it was in when it opened; null: nobody but admins';
+COMMENT ON COLUMN incident.title IS 'what is wrong, in a few words';
+COMMENT ON COLUMN incident.detail IS 'what was found last, for people';
+COMMENT ON COLUMN incident.hits IS 'how often it was hit, as its check counts';
+COMMENT ON COLUMN incident.devices IS 'of a group: devices that have it now; null: not of a group';
+COMMENT ON COLUMN incident.opened_at IS 'since when (UTC)';
+COMMENT ON COLUMN incident.seen_at IS 'when its check last found it (UTC)';
+COMMENT ON COLUMN incident.malfunction_at IS 'when it became a malfunction (UTC); null: it is diagnostic';
+COMMENT ON COLUMN incident.acknowledged_at IS 'when a person took it (UTC)';
+COMMENT ON COLUMN incident.acknowledged_by IS 'who';
+COMMENT ON COLUMN incident.snoozed_until IS 'nobody is told before (UTC); null: not snoozed';
+COMMENT ON COLUMN incident.escalated_at IS 'when others were told because nobody took it (UTC)';
+COMMENT ON COLUMN incident.reminded_at IS 'when people were last reminded of it (UTC)';
+COMMENT ON COLUMN incident.cleared_at IS 'when its check found that it is over (UTC)';
+COMMENT ON COLUMN incident.reopened IS 'how often it came back soon after it was cleared, and was opened again';
+
+CREATE TABLE incident_event (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    incident_id     bigint NOT NULL REFERENCES incident,
+    at              timestamptz NOT NULL DEFAULT now(),
+    what            text NOT NULL CHECK (what IN ('opened', 'malfunction', 'reopened', 'acknowledged', 'snoozed',
+                                                  'escalated', 'reminded', 'cleared')),
+    who             text NOT NULL DEFAULT '',
+    note            text NOT NULL DEFAULT '',
+    routed_at       timestamptz
+);
+CREATE INDEX incident_event_of ON incident_event (incident_id, id);
+CREATE INDEX incident_event_new ON incident_event (id) WHERE routed_at IS NULL;
+COMMENT ON TABLE incident_event IS 'The history of each incident. Written in the transaction that changes it.';
+COMMENT ON COLUMN incident_event.id IS 'our number for the event';
+COMMENT ON COLUMN incident_event.incident_id IS 'the incident';
+COMMENT ON COLUMN incident_event.at IS 'when (UTC)';
+COMMENT ON COLUMN incident_event.what IS 'what happened to it';
+COMMENT ON COLUMN incident_event.who IS 'the person that did it; empty: a check';
+COMMENT ON COLUMN incident_event.note IS 'what was found, or what the person says';
+COMMENT ON COLUMN incident_event.routed_at IS 'when it was decided whom to tell of it (UTC); null: not yet';
+
+CREATE TABLE notification (
+    id              uuid PRIMARY KEY,
+    event_id        bigint REFERENCES incident_event,
+    channel         text NOT NULL,
+    title           text NOT NULL,
+    body            text NOT NULL,
+    payload         jsonb NOT NULL,
+    state           text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'given_up', 'in_digest')),
+    digest_id       uuid REFERENCES notification,
+    attempts        integer NOT NULL DEFAULT 0,
+    error           text NOT NULL DEFAULT '',
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    next_at         timestamptz NOT NULL DEFAULT now(),
+    sent_at         timestamptz,
+    UNIQUE (event_id, channel)
+);
+CREATE INDEX notification_waiting ON notification (channel, next_at) WHERE state = 'waiting';
+CREATE INDEX notification_sent ON notification (channel, sent_at) WHERE state = 'sent';
+COMMENT ON TABLE notification IS 'The outbox: every message, to whom it goes, and what became of it. Sent at least once, always with the same id.';
+COMMENT ON COLUMN notification.id IS 'goes with the message: who gets it twice knows it by that';
+COMMENT ON COLUMN notification.event_id IS 'what it tells of; null: a test, or a digest of others';
+COMMENT ON COLUMN notification.channel IS 'notify.channels.NAME of the settings';
+COMMENT ON COLUMN notification.title IS 'its subject line';
+COMMENT ON COLUMN notification.body IS 'its text';
+COMMENT ON COLUMN notification.payload IS 'the same for programs, as a webhook gets it';
+COMMENT ON COLUMN notification.state IS 'waiting; sent; given_up: tried too often; in_digest: told in another one, with more of its kind';
+COMMENT ON COLUMN notification.digest_id IS 'the message that tells of it instead';
+COMMENT ON COLUMN notification.attempts IS 'how often it was tried';
+COMMENT ON COLUMN notification.error IS 'why the last try failed';
+COMMENT ON COLUMN notification.created_at IS 'when it was written down (UTC)';
+COMMENT ON COLUMN notification.next_at IS 'when it is tried next (UTC)';
+COMMENT ON COLUMN notification.sent_at IS 'when the channel took it (UTC)';
+
+CREATE TABLE heartbeat (
+    host            text NOT NULL,
+    role            text NOT NULL,
+    instance        bigint NOT NULL,
+    pid             integer NOT NULL,
+    version         text NOT NULL,
+    started_at      timestamptz NOT NULL,
+    at              timestamptz NOT NULL DEFAULT now(),
+    beat_age_s      double precision NOT NULL,
+    handled         bigint NOT NULL,
+    handled_age_s   double precision NOT NULL,
+    waits           boolean NOT NULL,
+    restarts        bigint NOT NULL DEFAULT 0,
+    restarted_at    timestamptz,
+    journal         text,
+    durable_seq     bigint,
+    PRIMARY KEY (host, role, instance)
+);
+COMMENT ON TABLE heartbeat IS 'What each process of ours last did, as the monitor of its machine saw it.';
+COMMENT ON COLUMN heartbeat.host IS 'the machine';
+COMMENT ON COLUMN heartbeat.role IS 'gateway, relay, ingest, organizer, monitor, supervisor';
+COMMENT ON COLUMN heartbeat.instance IS 'its number among its role';
+COMMENT ON COLUMN heartbeat.pid IS 'its process id';
+COMMENT ON COLUMN heartbeat.version IS 'its version of signalkeep';
+COMMENT ON COLUMN heartbeat.started_at IS 'when it started (UTC)';
+COMMENT ON COLUMN heartbeat.at IS 'when this was written (UTC)';
+COMMENT ON COLUMN heartbeat.beat_age_s IS 'how long ago it had moved then, seconds';
+COMMENT ON COLUMN heartbeat.handled IS 'what it had handled since its start: entries, frames, runs of jobs';
+COMMENT ON COLUMN heartbeat.handled_age_s IS 'how long ago it had handled the last one, seconds';
+COMMENT ON COLUMN heartbeat.waits IS 'something was there that it should handle';
+COMMENT ON COLUMN heartbeat.restarts IS 'how often its supervisor had started it again';
+COMMENT ON COLUMN heartbeat.restarted_at IS 'when that number last grew (UTC)';
+COMMENT ON COLUMN heartbeat.journal IS 'of a gateway: the journal that it writes';
+COMMENT ON COLUMN heartbeat.durable_seq IS 'of a gateway: up to where that journal is on stable storage';
+
+CREATE TABLE service (
+    host            text NOT NULL,
+    name            text NOT NULL,
+    state           text NOT NULL CHECK (state IN ('up', 'degraded', 'down')),
+    why             text NOT NULL DEFAULT '',
+    since           timestamptz NOT NULL DEFAULT now(),
+    at              timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (host, name)
+);
+COMMENT ON TABLE service IS 'How what we are made of, and what we depend on, was when it was last looked at.';
+COMMENT ON COLUMN service.host IS 'the machine that looked; empty: the organizer did, for all';
+COMMENT ON COLUMN service.name IS 'gateway-0, journal-disk, database, broker, canary, watch NAME, ...';
+COMMENT ON COLUMN service.state IS 'up; degraded: devices are still acknowledged; down';
+COMMENT ON COLUMN service.why IS 'what is known against it';
+COMMENT ON COLUMN service.since IS 'since when it has been in that state (UTC)';
+COMMENT ON COLUMN service.at IS 'when it was last looked at (UTC)';
+
+CREATE TABLE device_trouble (
+    device_id       integer NOT NULL REFERENCES device,
+    kind            text NOT NULL,
+    since           timestamptz NOT NULL,
+    seen_at         timestamptz NOT NULL,
+    good_since      timestamptz,
+    hits            bigint NOT NULL DEFAULT 0,
+    bad_s           double precision NOT NULL DEFAULT 0,
+    detail          text NOT NULL DEFAULT '',
+    PRIMARY KEY (device_id, kind)
+);
+COMMENT ON TABLE device_trouble IS 'What ails a device, counted within the window: from this it is decided whether people must know.';
+COMMENT ON COLUMN device_trouble.device_id IS 'the device';
+COMMENT ON COLUMN device_trouble.kind IS 'as incident.kind';
+COMMENT ON COLUMN device_trouble.since IS 'when it was first seen (UTC)';
+COMMENT ON COLUMN device_trouble.seen_at IS 'when it was last seen (UTC)';
+COMMENT ON COLUMN device_trouble.good_since IS 'since when it has not been seen any more (UTC); null: it is there';
+COMMENT ON COLUMN device_trouble.hits IS 'hits within the window';
+COMMENT ON COLUMN device_trouble.bad_s IS 'time within the window in which it was there, seconds';
+COMMENT ON COLUMN device_trouble.detail IS 'what was found last, for people';
