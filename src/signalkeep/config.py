@@ -32,10 +32,10 @@ from signalkeep.sections import (
     MonitorSettings,
     OrganizerSettings,
     QualitySettings,
-    Section,
     UnknownDevices,
     speaking_udp,
 )
+from signalkeep.sections.base import Section
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}

@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from signalkeep import limits
-from signalkeep.cli.organizer import app, jobs_of
+from signalkeep.cli.jobs import jobs_of
+from signalkeep.cli.organizer import app
 from signalkeep.clock import SystemClock
 from signalkeep.config import load
 from signalkeep.errors import SettingsError

@@ -47,7 +47,8 @@ RETURNING id
 # Of an incident that is there, or is there again.
 REFRESH: Final = """
 UPDATE incident i SET
-    seen_at = $1::timestamptz, severity = c.severity, title = c.title, detail = c.detail, hits = c.hits, devices = c.devices,
+    seen_at = $1::timestamptz, severity = c.severity, title = c.title, detail = c.detail, hits = c.hits,
+    devices = c.devices,
     malfunction_at = CASE
         WHEN i.state = 'cleared' THEN CASE WHEN c.stage = 'malfunction' THEN $1::timestamptz END
         ELSE coalesce(i.malfunction_at, CASE WHEN c.stage = 'malfunction' THEN $1::timestamptz END) END,

@@ -9,9 +9,9 @@ import re
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from signalkeep import limits
@@ -19,18 +19,12 @@ from signalkeep.errors import SettingsError
 from signalkeep.rules.catalogue import BY_ID
 from signalkeep.rules.contract import Dimension, Rule, Severity
 from signalkeep.rules.own import check_of
+from signalkeep.sections.base import Port, Section, first_line
 
 MONITOR_PORT = 7465
 
-Port = Annotated[int, Field(ge=0, le=limits.PORT_MAX)]
 Network = IPv4Network | IPv6Network
 UnknownDevices = Literal["quarantine", "register", "refuse"]
-
-
-class Section(BaseModel):
-    """A part of the tree; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TlsSettings(Section):
@@ -165,20 +159,7 @@ class DatabaseSettings(Section):
 
     def resolved_dsn(self) -> str:
         """The DSN to use, '' for the embedded server. Raises SettingsError if the secret file cannot be read."""
-        return _first_line("database.dsn_file", self.dsn_file, "DSN") if self.dsn_file else self.dsn
-
-
-def _first_line(setting: str, file: Path, what: str) -> str:
-    """A secret that stands in a file of its own. Raises SettingsError."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SettingsError(
-            f"{setting}: {file}: {error.strerror}", hint="Make the file readable to this user."
-        ) from error
-    if not lines or not lines[0].strip():
-        raise SettingsError(f"{setting}: {file} is empty", hint=f"Put the {what} on its first line.")
-    return lines[0].strip()
+        return first_line("database.dsn_file", self.dsn_file, "DSN") if self.dsn_file else self.dsn
 
 
 class IngestSettings(Section):
@@ -230,7 +211,7 @@ class BrokerSettings(Section):
 
     def resolved_url(self) -> str:
         """The URL to use. Raises SettingsError if the secret file cannot be used."""
-        url = _first_line("broker.url_file", self.url_file, "URL") if self.url_file else self.url
+        url = first_line("broker.url_file", self.url_file, "URL") if self.url_file else self.url
         if not url.startswith(("amqp://", "amqps://")):
             raise SettingsError("broker.url_file: its first line does not begin with amqp:// or amqps://")
         return url
