@@ -18,12 +18,12 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from signalkeep import limits
 from signalkeep.broker.address import redact
 from signalkeep.broker.link import Link, explained
-from signalkeep.broker.tasks import end
 from signalkeep.broker.topology import queue_name
 from signalkeep.drivers.source import Delivery
 from signalkeep.errors import BrokerUnavailable, SignalkeepError
 from signalkeep.retry import Backoff
 from signalkeep.sections import BrokerSettings
+from signalkeep.tasks import end
 from signalkeep.telemetry import get_logger
 
 log = get_logger()

@@ -12,7 +12,6 @@ from signalkeep.broker.publisher import Publisher
 from signalkeep.broker.relay import RelayDriver
 from signalkeep.broker.stats import RelayStats
 from signalkeep.broker.stream import Sender
-from signalkeep.broker.tasks import end
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.drivers.driver import Driver
@@ -20,6 +19,7 @@ from signalkeep.drivers.service import DriverService
 from signalkeep.errors import SignalkeepError
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.reader import JournalReader
+from signalkeep.tasks import end
 from signalkeep.vitals import RelayNumbers, Report
 
 

@@ -26,7 +26,6 @@ from typing import Protocol
 
 from signalkeep import limits
 from signalkeep.broker.stats import RelayStats
-from signalkeep.broker.tasks import end
 from signalkeep.clock import Clock
 from signalkeep.errors import BrokerUnavailable, SignalkeepError
 from signalkeep.journal.lanes import lane_of_entry
@@ -36,6 +35,7 @@ from signalkeep.journal.record import Entry, FrameEntry
 from signalkeep.journal.shelf import ENTRY_BYTES, ShelfReader, last_seq
 from signalkeep.retry import Backoff
 from signalkeep.store.relay import LaneState
+from signalkeep.tasks import end
 from signalkeep.telemetry import get_logger
 
 log = get_logger()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from signalkeep import config, limits
 from signalkeep.store.postgres import Connection, connect, dsn_of
 from signalkeep.store.queries import plain_faults
 from signalkeep.store.schema import HEAD, ensure_schema, schema_version
+from signalkeep.tasks import end
 
 T = TypeVar("T")
 
@@ -93,6 +95,25 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, None]) -> None:
+    """The same for work without an end of its own: Ctrl-C, or SIGTERM, ends it, quietly and for certain."""
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            stopped.cancel()
+            await end(working)
+
+    run_async(body())
 
 
 def with_database(

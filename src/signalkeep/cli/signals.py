@@ -10,7 +10,6 @@ import asyncio
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeAlias
 
@@ -26,7 +25,7 @@ from signalkeep.cli.common import (
     err,
     print_json,
     print_rows,
-    run_async,
+    run_until_interrupted,
     shown,
     with_database,
 )
@@ -109,8 +108,7 @@ def tail(
     if device is not None:
         check_number(device)
     settings = config.load(data, config_file)
-    with suppress(KeyboardInterrupt):
-        run_async(follow(settings, SignalTail(device), as_json=as_json))
+    run_until_interrupted(follow(settings, SignalTail(device), as_json=as_json))
 
 
 async def follow(settings: Settings, position: SignalTail, *, as_json: bool) -> None:
@@ -131,7 +129,7 @@ async def follow(settings: Settings, position: SignalTail, *, as_json: bool) -> 
                     backoff.reset()
                     await _print_pages(connection, position, as_json=as_json)
             finally:
-                await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
+                connection.terminate()  # nothing is under way that anybody would miss
         except DatabaseUnavailable as fault:
             if not waiting:
                 err.print(f"waiting for the database: {fault.message}", markup=False)

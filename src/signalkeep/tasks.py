@@ -1,4 +1,4 @@
-"""How a task that calls the AMQP library is ended."""
+"""How a task that calls a library of somebody else, for AMQP or for PostgreSQL, is ended for certain."""
 
 from __future__ import annotations
 
