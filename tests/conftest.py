@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from signalkeep.errors import EnvironmentFault
 from signalkeep.store.postgres import Connection
 from tests.erlang import find_rabbitmq
 from tests.servers import PostgresServer, connected, private_directory, remove_directory, run_sync
+
+# Tests start hundreds of processes, and each would compile all of signalkeep anew if nobody kept the outcome.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -36,6 +37,7 @@ T = TypeVar("T")
 SETTINGS = DatabaseSettings.model_validate({})
 TEMPLATE = "signalkeep_template"
 POLL_S = 0.02
+READY_MADE = "SIGNALKEEP_TESTS_SERVER"
 PATIENCE_S = 60.0  # several times what the slowest machine needs: who waits in vain waits long, nobody else does
 
 
@@ -113,14 +115,21 @@ def processes_below(directory: Path) -> list[psutil.Process]:
 
 
 class PostgresServer:
-    """A throw-away server, which can be stopped, killed and started again on the same data."""
+    """A throw-away server, which can be stopped, killed and started again on the same data.
+
+    With the variable `READY_MADE` it begins as a copy of that server's data directory, which has the schema already:
+    for those who start one process with a server after the other.
+    """
 
     def __init__(self, settings: DatabaseSettings = SETTINGS) -> None:
         self.directory = private_directory()
+        ready_made = os.environ.get(READY_MADE)
+        if ready_made:
+            subprocess.run(["cp", "-a", f"{ready_made}/data", self.directory], check=True)
         self._embedded = EmbeddedPostgres(self.directory / "data", settings=settings)
         self._settings = settings
         self._numbers = itertools.count()
-        self._has_template = False
+        self._has_template = bool(ready_made)
 
     @property
     def dsn(self) -> str:
