@@ -151,6 +151,10 @@ CLEAR_AFTER_SIGNALS: Final = 10  # in a row without a hit: what was wrong is ove
 LEAD_S: Final = 2.0  # how often it looks whether it leads
 JOB_S_MAX: Final = 3600.0  # of one run of a job
 JOB_JITTER_S_MAX: Final = 5.0  # before the first run of each job
+JOB_AGAIN_S: Final = 5.0  # until a run is tried again that found the job running, or no database
+JOB_END_S: Final = 60.0  # over what a job may take: then Celery ends the process that runs it
+ABANDONED_S: Final = 2  # after which PostgreSQL notices that who asked for something has gone
+JOBS_OVERDUE: Final = 3  # times as long as it should take until its next run
 FLEET_LOOK_S: Final = 300.0  # how often it looks whether an hour is over
 
 # Incidents

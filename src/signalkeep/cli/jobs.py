@@ -6,8 +6,8 @@ from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.integrity.fleet import judge_fleet
-from signalkeep.integrity.organizer import Job
 from signalkeep.integrity.quality import QualitySweep
+from signalkeep.integrity.runner import Job
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
 

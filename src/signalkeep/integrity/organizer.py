@@ -2,7 +2,7 @@
 
     who     whoever holds an advisory lock of PostgreSQL; it is lost with the connection, and another takes over
     when    each job by itself, every so often with some jitter, never twice at a time
-    how     over a connection of its own; a job that fails or takes too long is noted, and tried again at its next time
+    how     as `runner` says; a job that fails or takes too long is noted, and tried again at its next time
 
 What a job does must bear being cut off at any moment and being done twice: the lock says who should work, the
 transactions of the jobs say what is done. With the database away everything waits and goes on by itself.
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-
-import msgspec
+import socket
+from collections.abc import Callable, Sequence
 
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.errors import SignalkeepError
+from signalkeep.integrity.runner import Job, Outcome, Runner
 from signalkeep.retry import Backoff
 from signalkeep.store import jobs as stored
 from signalkeep.store.postgres import Connection, connect, dsn_of
@@ -27,16 +27,9 @@ from signalkeep.store.schema import ensure_schema
 from signalkeep.telemetry import get_logger
 from signalkeep.vitals import Report
 
+__all__ = ["Job", "Organizer"]
+
 log = get_logger()
-
-
-class Job(msgspec.Struct, frozen=True):
-    """Work that is done again and again. `work` returns what came of it, in words."""
-
-    name: str
-    every_s: float
-    work: Callable[[Connection], Awaitable[str]]
-    takes_s_max: float = limits.JOB_S_MAX
 
 
 class Organizer:
@@ -45,9 +38,9 @@ class Organizer:
     def __init__(self, settings: Settings, jobs: Sequence[Job], *, clock: Clock, stop: asyncio.Event) -> None:
         self._settings = settings
         self._jobs = jobs
-        self._clock = clock
         self._stop = stop
         self._dsn = dsn_of(settings)
+        self._runner = Runner(settings, clock)
         self._runs = 0
         self.leads = False
 
@@ -78,7 +71,8 @@ class Organizer:
                 connection.terminate()
 
     async def _connect(self) -> Connection:
-        return await connect(self._dsn, application="signalkeep organizer", settings=self._settings.database)
+        application = f"{stored.LEADER}{socket.gethostname()}"
+        return await connect(self._dsn, application=application, settings=self._settings.database)
 
     async def _lead(self, connection: Connection) -> None:
         """Wait for the lead, then keep every job going as long as we have it."""
@@ -104,38 +98,12 @@ class Organizer:
     async def _keep(self, job: Job) -> None:
         await self._pause(random.uniform(0, min(limits.JOB_JITTER_S_MAX, job.every_s / 4)))  # noqa: S311 - not a secret
         while not self._stop.is_set():
-            await self._once(job)
-            await self._pause(job.every_s * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
-
-    async def _once(self, job: Job) -> None:
-        began_s = self._clock.monotonic()
-        result, failed = "", False
-        try:
-            connection = await self._connect()
-        except SignalkeepError as error:
-            log.warning("a job waits for the database", job=job.name, error=error.message)
-            return
-        try:
-            await stored.note_begin(connection, job.name, job.every_s)
-            try:
-                async with asyncio.timeout(job.takes_s_max) as limit:
-                    result = await job.work(connection)
-            except Exception as error:
-                failed = True
-                result = f"{type(error).__name__}: {error}"
-                if limit.expired():
-                    result = f"cut off, it was not done within {job.takes_s_max:g} s"
-                log.exception("a job failed, it is tried again at its next time", job=job.name)
-            took_s = self._clock.monotonic() - began_s
-            if failed or connection.is_closed() or connection.is_in_transaction():  # who knows what it left there
-                connection.terminate()
-                connection = await self._connect()
-            await stored.note_end(connection, job.name, seconds=took_s, result=result[:500], failed=failed)
-        except Exception as error:  # the database went away: what the job did stands, or does not
-            log.warning("a job's end cannot be noted", job=job.name, error=f"{type(error).__name__}: {error}")
-        finally:
+            outcome = await self._runner.run(job)
             self._runs += 1
-            connection.terminate()
+            wait_s = job.every_s
+            if outcome is not Outcome.NOTED:
+                wait_s = min(wait_s, limits.JOB_AGAIN_S)
+            await self._pause(wait_s * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
 
     async def _pause(self, wait_s: float) -> None:
         try:

@@ -1,6 +1,9 @@
 -- Are the devices well, are we working, and who must know: incidents with their history, the messages that were sent
 -- about them, how services are, and what ails devices.
 
+ALTER TABLE organizer_job ADD COLUMN ran_by text NOT NULL DEFAULT '';
+COMMENT ON COLUMN organizer_job.ran_by IS 'who began its last run: host and process';
+
 CREATE TABLE incident (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source          text NOT NULL,
