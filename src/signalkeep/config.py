@@ -17,7 +17,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from signalkeep import limits
@@ -60,6 +61,14 @@ class Settings(BaseSettings):
     organizer: OrganizerSettings = OrganizerSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _celery_has_its_broker(self) -> Settings:
+        if self.organizer.runner == "celery" and not self.broker.enabled:
+            fault = PydanticCustomError("runner", "Celery's tasks go through the broker: set broker.url")
+            detail = InitErrorDetails(type=fault, loc=("organizer", "runner"), input="celery")
+            raise ValidationError.from_exception_data("organizer", [detail])
+        return self
 
     @property
     def journal_root(self) -> Path:

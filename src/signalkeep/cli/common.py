@@ -21,7 +21,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from signalkeep import config, limits
+from signalkeep import config, limits, telemetry
+from signalkeep.errors import CallerError, SignalkeepError
 from signalkeep.store.postgres import Connection, connect, dsn_of
 from signalkeep.store.queries import plain_faults
 from signalkeep.store.schema import HEAD, ensure_schema, schema_version
@@ -87,6 +88,17 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
     for row in found:
         table.add_row(*(shown(row[column]).replace("[", "\\[") for column in columns))
     out.print(table)
+
+
+def exit_code_of(error: SignalkeepError) -> int:
+    """Say what is wrong and what to do about it, for people or as a line of JSON; the exit code that belongs to it."""
+    if telemetry.only_json():
+        telemetry.get_logger().error(error.message, hint=error.hint)
+    else:
+        err.print(f"error: {error.message}", markup=False)
+        if error.hint:
+            err.print(f"what to do: {error.hint}", markup=False)
+    return 2 if isinstance(error, CallerError) else 1
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -13,7 +13,7 @@ import typer
 from signalkeep import __version__, telemetry
 from signalkeep.cli.audit import audit
 from signalkeep.cli.backup import app as backup_app
-from signalkeep.cli.common import err
+from signalkeep.cli.common import exit_code_of
 from signalkeep.cli.decode import decode
 from signalkeep.cli.demo import fleet
 from signalkeep.cli.devices import app as devices_app
@@ -40,7 +40,7 @@ from signalkeep.cli.signals import app as signals_app
 from signalkeep.cli.simulate import simulate
 from signalkeep.cli.status import status
 from signalkeep.cli.upgrade import upgrade_database
-from signalkeep.errors import CallerError, SignalkeepError
+from signalkeep.errors import SignalkeepError
 
 app = typer.Typer(
     name="signalkeep",
@@ -93,13 +93,7 @@ def main() -> None:
     try:
         app()
     except SignalkeepError as error:
-        if telemetry.only_json():
-            telemetry.get_logger().error(error.message, hint=error.hint)
-        else:
-            err.print(f"error: {error.message}", markup=False)
-            if error.hint:
-                err.print(f"what to do: {error.hint}", markup=False)
-        sys.exit(2 if isinstance(error, CallerError) else 1)
+        sys.exit(exit_code_of(error))
     except BrokenPipeError:  # `signalkeep signals list | head` is no error
         sys.stderr.close()
         sys.exit(1)

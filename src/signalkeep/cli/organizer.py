@@ -10,6 +10,7 @@ from signalkeep import limits
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, print_rows, run_async, with_database
 from signalkeep.cli.roles import InstanceOption, ParentOption, living, prepare
 from signalkeep.clock import SystemClock
+from signalkeep.errors import SettingsError
 from signalkeep.roles import lower_priority, stop_on_signals
 from signalkeep.store import jobs
 
@@ -31,6 +32,11 @@ def organizer(
     from signalkeep.integrity.organizer import Organizer
 
     settings = prepare(data, config_file, "organizer")
+    if settings.organizer.runner == "celery":
+        raise SettingsError(
+            "the jobs are run by Celery, not by this role",
+            hint="Start `celery -A signalkeep.cli.celery_app worker` and `... beat`, or leave out organizer.runner.",
+        )
     work = jobs_of(settings, SystemClock())
     lower_priority(limits.INGEST_NICE)
 

@@ -132,7 +132,7 @@ def _roles(settings: Settings, config_file: Path | None, *, demo: bool) -> list[
         Role("ingest", number, ["ingest", *options, "--instance", str(number)])
         for number in range(settings.ingest.processes)
     ]
-    if settings.organizer.enabled:
+    if settings.organizer.enabled and settings.organizer.runner == "asyncio":
         roles.append(Role("organizer", 0, ["organizer", *options, "--instance", "0"]))
     if settings.broker.enabled:
         roles.append(Role("relay", 0, ["relay", *options, "--instance", "0"]))

@@ -325,6 +325,9 @@ class OrganizerSettings(Section):
     """The role that does what has to be done again and again: one of all that run works, the others wait."""
 
     enabled: bool = Field(default=True, description="`run` starts an organizer")
+    runner: Literal["asyncio", "celery"] = Field(
+        default="asyncio", description="who runs its jobs: this role, or workers of Celery over the broker"
+    )
 
 
 class MonitorSettings(Section):
