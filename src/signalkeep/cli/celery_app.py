@@ -3,9 +3,10 @@
     beat     says when: `celery -A signalkeep.cli.celery_app beat`, one of it
     workers  do it: `celery -A signalkeep.cli.celery_app worker`, any number on any machine
 
-It needs `organizer.runner = "celery"`; then the role `organizer` runs nothing. Data, settings and log are found and
-written as by every command. Tasks go through the broker of `broker.url`, in one quorum queue. What a run does, notes
-and locks is the runner's: no job overlaps itself, however many workers there are and however often a task is delivered.
+It needs `organizer.runner = "celery"`; then the role `organizer` runs nothing. Data and settings are found as by every
+command, and logs are ours; only at its start and end Celery says something in its own words. Tasks go through the
+broker of `broker.url`, in one quorum queue. What a run does, notes and locks is the runner's: no job overlaps itself,
+however many workers there are and however often a task is delivered.
 
 A task is given back until its run has ended, so a worker that dies costs no run. A task that nobody took before the
 next one of its job is due expires in the queue: an outage is followed by one run of each job, not by all that it cost.
@@ -13,6 +14,7 @@ next one of its job is due expires in the queue: an outage is followed by one ru
 
 from __future__ import annotations
 
+import logging
 import ssl
 import sys
 import time
@@ -48,6 +50,8 @@ _QUEUE_ARGUMENTS: Final = {
 }
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
+logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # why a task is given back we say ourselves
+
 log = telemetry.get_logger()
 
 
@@ -82,12 +86,13 @@ def make_app(settings: Settings, jobs: Sequence[Job], clock: Clock) -> Celery:
     for job in jobs:
         _add_task(app, job, runner, settings)
 
-    # Celery leaves logging alone if somebody else takes care of it.
-    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
-    def log_as_we_do(**_: Any) -> None:
-        telemetry.configure(settings.log, "celery")
-
+    telemetry.configure(settings.log, "celery")
+    signals.setup_logging.connect(_leave_logging_alone)
     return app
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """Celery sets up logging unless somebody says that he has done so."""
 
 
 def _add_task(app: Celery, job: Job, runner: Runner, settings: Settings) -> None:
@@ -148,7 +153,7 @@ def _transport(broker: BrokerSettings) -> dict[str, Any]:
         "task_queues": {
             QUEUE: {
                 "exchange": QUEUE,
-                "exchange_type": "direct",
+                "exchange_type": "topic",  # past a direct one Celery takes the default one, which may be closed to us
                 "durable": True,
                 "queue_arguments": dict(_QUEUE_ARGUMENTS),
             }

@@ -53,7 +53,6 @@ class Runner:
         self._settings = settings
         self._clock = clock
         self._dsn = dsn_of(settings)
-        self._ran_by = f"{socket.gethostname()}:{os.getpid()}"
 
     async def run(self, job: Job) -> Outcome:
         """Do it now, unless it is being done."""
@@ -65,7 +64,8 @@ class Runner:
         try:
             if not await stored.try_job(connection, job.name):
                 return Outcome.BUSY
-            began_at = await stored.note_begin(connection, job.name, job.every_s, self._ran_by)
+            ran_by = f"{socket.gethostname()}:{os.getpid()}"
+            began_at = await stored.note_begin(connection, job.name, job.every_s, ran_by)
             began_s = self._clock.monotonic()
             result, failed = await _work(job, connection)
             took_s = self._clock.monotonic() - began_s

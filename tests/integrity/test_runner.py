@@ -1,0 +1,94 @@
+"""A run of a job: never two at a time, wherever they are started, and whoever is killed holds up nobody for long."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from signalkeep.clock import SystemClock
+from signalkeep.config import load
+from signalkeep.integrity.runner import Job, Outcome, Runner
+from signalkeep.store import jobs as stored
+from signalkeep.store.postgres import Connection
+from tests.servers import free_port, wait_until_async
+
+pytestmark = pytest.mark.servers
+
+
+def runner_of(dsn: str, directory: Path) -> Runner:
+    return Runner(load(directory, environ={"SIGNALKEEP_DATABASE__DSN": dsn}), SystemClock())
+
+
+async def sleeps_in_the_database(connection: Connection) -> str:
+    await connection.execute("SELECT pg_sleep(600)")
+    return "slept"
+
+
+async def test_a_job_never_overlaps_itself_and_others_run_beside_it(
+    dsn: str, connection: Connection, tmp_path: Path
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(_: Connection) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    job, other = Job("waits", 1.0, waits), Job("other", 1.0, waits)
+    first = asyncio.create_task(runner_of(dsn, tmp_path).run(job))
+    await begun.wait()
+    begun.clear()
+    assert await runner_of(dsn, tmp_path).run(job) is Outcome.BUSY
+    beside = asyncio.create_task(runner_of(dsn, tmp_path).run(other))
+    await begun.wait()
+    rows = {row["name"]: row for row in await stored.jobs(connection)}
+    assert [(row["runs_now"], row["runs"]) for row in rows.values()] == [(True, 0)] * 2
+        "waits": (True, 0),
+        "other": (True, 0),
+    }
+    go_on.set()
+    assert [await first, await beside] == [Outcome.NOTED] * 2
+    assert await runner_of(dsn, tmp_path).run(job) is Outcome.NOTED
+    rows = {row["name"]: row for row in await stored.jobs(connection)}
+    assert (rows["waits"]["runs"], rows["waits"]["runs_now"], rows["waits"]["result"]) == (2, False, "done")
+
+
+async def test_what_a_run_that_was_cut_off_asked_of_the_database_is_given_up(
+    dsn: str, connection: Connection, tmp_path: Path
+) -> None:
+    """The lock goes with it, so that the job runs again: soon, and not while the old statement does."""
+    job = Job("sleeps", 1.0, sleeps_in_the_database)
+    task = asyncio.create_task(runner_of(dsn, tmp_path).run(job))
+    asleep = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    await wait_until_async(lambda: connection.fetchval(asleep), what="it is asleep")
+    # A process that is killed says nothing to PostgreSQL: its socket is closed, and that is all.
+    pid = await connection.fetchval(asleep)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await wait_until_async(
+        lambda: connection.fetchval("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", pid),
+        what="PostgreSQL gives up",
+    )
+
+    async def works(_: Connection) -> str:
+        return "done"
+
+    assert await runner_of(dsn, tmp_path).run(Job("sleeps", 1.0, works)) is Outcome.NOTED
+
+
+async def test_without_a_database_it_says_so(tmp_path: Path) -> None:
+    gone = runner_of(f"postgresql://127.0.0.1:{free_port()}/x", tmp_path)
+    assert await gone.run(Job("sleeps", 1.0, sleeps_in_the_database)) is Outcome.NO_DATABASE
+
+
+async def test_the_end_of_a_run_that_another_has_followed_leaves_that_one_running(
+    dsn: str, connection: Connection
+) -> None:
+    """A run that failed notes its end over a new connection, when the lock may be another's already."""
+    first = await stored.note_begin(connection, "job", 1.0, "here:1")
+    await stored.note_begin(connection, "job", 1.0, "there:2")
+    await stored.note_end(connection, "job", began_at=first, seconds=1.0, result="no", failed=True)
+    (row,) = await stored.jobs(connection)
+    assert (row["ended_at"], row["runs"], row["failures"], row["ran_by"]) == (None, 1, 1, "there:2")
