@@ -37,6 +37,7 @@ from signalkeep.sections import (
     speaking_udp,
 )
 from signalkeep.sections.base import Section
+from signalkeep.sections.notify import NotifySettings
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     quality: QualitySettings = QualitySettings()
     organizer: OrganizerSettings = OrganizerSettings()
+    notify: NotifySettings = NotifySettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 
@@ -133,7 +135,8 @@ def load(data: Path | None = None, config: Path | None = None, environ: Mapping[
             path = ".".join(str(part) for part in item["loc"])
             place = _place(item["loc"], from_env, file)
             said = "no such setting" if item["type"] == "extra_forbidden" else item["msg"]
-            faults.append(f"{place}: {path}: {said}{_shown(item.get('input'))}")
+            secret = path.startswith("notify.channels.")  # whatever is wrong there may be half of a password
+            faults.append(f"{place}: {path}: {said}{'' if secret else _shown(item.get('input'))}")
     faults += _unknown_protocols(merged, from_env, file)
     if faults:
         raise SettingsError(

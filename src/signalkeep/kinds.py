@@ -70,7 +70,26 @@ SERVICE_KINDS: Final = (
     ),
 )
 STORAGE_KINDS: Final[tuple[Kind, ...]] = ()
-NOTIFY_KINDS: Final[tuple[Kind, ...]] = ()
+NOTIFY_KINDS: Final[tuple[Kind, ...]] = (
+    Kind(
+        name="channel_failing",
+        source="notify",
+        scope=Scope.SERVICE,
+        severity=Grade.ERROR,
+        title="messages do not get through",
+        meaning="A channel has failed several times in a row, or hangs. What it should carry waits; the others go on.",
+        what_to_do="`signalkeep notify test CHANNEL` says what is wrong. Look at its address, password and server.",
+    ),
+    Kind(
+        name="database_away",
+        source="database",
+        scope=Scope.SERVICE,
+        severity=Grade.ERROR,
+        title="the database is away",
+        meaning="PostgreSQL could not be used. Devices are acknowledged meanwhile; what they send waits.",
+        what_to_do="Look at the server, its disk and its log; `signalkeep doctor` looks closer.",
+    ),
+)
 
 KINDS: Final[dict[str, Kind]] = {
     kind.name: kind for kind in (*DEVICE_KINDS, *SERVICE_KINDS, *STORAGE_KINDS, *NOTIFY_KINDS)

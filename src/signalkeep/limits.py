@@ -160,6 +160,26 @@ FLEET_LOOK_S: Final = 300.0  # how often it looks whether an hour is over
 # Incidents
 REOPEN_S: Final = 600.0  # what comes back sooner after it was cleared is the same incident
 
+# Messages
+FLAPPING_REOPENED: Final = 3  # opened again as often within the time below: said once, and then when it is quiet
+FLAPPING_S: Final = 3600.0
+NOTIFY_S: Final = 3.0  # how often it looks whether there is something to tell, and each channel whether something waits
+NOTIFY_EVENTS_MAX: Final = 500  # routed in one transaction
+NOTIFY_MESSAGES_MAX: Final = 50  # that a channel sends in one run
+NOTIFY_RETRY_S_MIN: Final = 10.0
+NOTIFY_RETRY_S_MAX: Final = 900.0
+NOTIFY_ATTEMPTS_MAX: Final = 200  # of a message: about two days, by the waits above
+NOTIFY_FAILED_IN_A_ROW: Final = 3  # tries of a channel: then it is an incident
+NOTIFY_TIMEOUT_S_MAX: Final = 300.0  # that may be set for a channel
+NOTIFY_PER_HOUR: Final = 30  # messages of a channel, unless it is set
+NOTIFY_DIGEST_S: Final = 600.0  # from one digest to the next
+NOTIFY_DIGEST_LINES_MAX: Final = 50  # messages that a digest names; it counts the rest
+NOTIFY_TITLE_CHARS_MAX: Final = 120
+NOTIFY_DETAIL_CHARS_MAX: Final = 4000
+NOTIFY_ERROR_CHARS_MAX: Final = 300
+NOTIFY_ANSWER_BYTES_MAX: Final = 16 * KIB  # that is read of a webhook's answer
+SNOOZE_S_MAX: Final = 30 * 24 * 3600.0
+
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
 UPGRADE_S_MAX: Final = 48 * 3600.0

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.integrity.fleet import judge_fleet
 from signalkeep.integrity.quality import QualitySweep
 from signalkeep.integrity.runner import Job
+from signalkeep.notify.channels import Channel, channels_of
+from signalkeep.notify.outbox import send_waiting
+from signalkeep.notify.routing import notify
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
 
 
-def jobs_of(settings: Settings, clock: Clock) -> list[Job]:
-    """Every job, by the settings. Raises SettingsError for rules that cannot be used."""
-    return [*quality_jobs(settings, clock)]
+def jobs_of(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | None = None) -> list[Job]:
+    """Every job, by the settings; `channels` if others send over them, too.
+
+    Raises SettingsError for rules that cannot be used.
+    """
+    return [
+        *quality_jobs(settings, clock),
+        *notify_jobs(settings, clock, channels),
+    ]
 
 
 def quality_jobs(settings: Settings, clock: Clock) -> list[Job]:
@@ -35,3 +46,19 @@ def quality_jobs(settings: Settings, clock: Clock) -> list[Job]:
         return await judge_fleet(connection, book, clock.now())
 
     return [Job("quality", quality.sweep_every_s, sweep), Job("fleet", limits.FLEET_LOOK_S, fleet)]
+
+
+def notify_jobs(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | None) -> list[Job]:
+    """Whom to tell, and a job for each channel. Without channels nobody is told, but that is decided, too."""
+
+    async def route(connection: Connection) -> str:
+        return await notify(connection, settings.notify, clock.now())
+
+    def sender(channel: Channel) -> Job:
+        async def send(connection: Connection) -> str:
+            return await send_waiting(connection, channel, clock)
+
+        return Job(f"notify {channel.name}", limits.NOTIFY_S, send)
+
+    found = channels_of(settings.notify, clock) if channels is None else channels
+    return [Job("notify", limits.NOTIFY_S, route), *map(sender, found.values())]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from signalkeep import __version__, config
 from signalkeep.broker.address import redact as redact_broker
@@ -81,6 +81,9 @@ def leaves(section: BaseModel, above: tuple[str, ...] = ()) -> Iterator[tuple[tu
         value = getattr(section, name)
         if isinstance(value, BaseModel):
             yield from leaves(value, (*above, name))
+        elif isinstance(value, Mapping) and any(isinstance(part, BaseModel) for part in value.values()):
+            for key, part in value.items():
+                yield from leaves(part, (*above, name, key))
         else:
             yield (*above, name), value, field.description or ""
 
@@ -91,6 +94,9 @@ def masked(path: tuple[str, ...], value: Any) -> Any:
         return redact(str(value))
     if path[0] == "broker" and path[-1] in {"url", "management_url"} and value:
         return redact_broker(str(value))
+    if isinstance(value, SecretStr):
+        kind, colon, _ = value.get_secret_value().partition("://")
+        return f"{kind}://{PASSWORD_MASK}" if colon else PASSWORD_MASK if kind else ""
     return PASSWORD_MASK if value and SECRET.search(path[-1]) else value
 
 

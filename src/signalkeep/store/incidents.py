@@ -15,8 +15,11 @@ from typing import Final
 import msgspec
 
 from signalkeep import limits
+from signalkeep.errors import CallerError
 from signalkeep.kinds import KINDS, Stage
+from signalkeep.store.fleet import NOTES_CHARS_MAX, check_text
 from signalkeep.store.postgres import Connection, Row
+from signalkeep.store.registry import log_action
 
 _LOCK: Final = 0x73_6B_69_6E  # advisory lock of a transaction: one observation at a time
 
@@ -44,7 +47,7 @@ ON CONFLICT (kind, subject) WHERE state <> 'cleared' DO NOTHING
 RETURNING id
 """
 
-# Of an incident that is there, or is there again.
+# Of an incident that is there, or is there again: then nobody has taken it yet, and it may escalate anew.
 REFRESH: Final = """
 UPDATE incident i SET
     seen_at = $1::timestamptz, severity = c.severity, title = c.title, detail = c.detail, hits = c.hits,
@@ -54,14 +57,19 @@ UPDATE incident i SET
         ELSE coalesce(i.malfunction_at, CASE WHEN c.stage = 'malfunction' THEN $1::timestamptz END) END,
     stage = CASE WHEN i.state <> 'cleared' AND i.stage = 'malfunction' THEN 'malfunction' ELSE c.stage END,
     reopened = i.reopened + (i.state = 'cleared')::int,
+    acknowledged_at = CASE WHEN i.state <> 'cleared' THEN i.acknowledged_at END,
+    acknowledged_by = CASE WHEN i.state <> 'cleared' THEN i.acknowledged_by END,
+    escalated_at = CASE WHEN i.state <> 'cleared' THEN i.escalated_at END,
+    reminded_at = CASE WHEN i.state <> 'cleared' THEN i.reminded_at END,
     state = CASE WHEN i.state = 'cleared' THEN 'open' ELSE i.state END, cleared_at = NULL
 FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::int[])
     AS c (id, stage, severity, title, detail, hits, devices)
 WHERE i.id = c.id
 """
 
+# A snooze goes on: if it comes back before the snooze is over, people need not hear of that either.
 CLEAR: Final = """
-UPDATE incident SET state = 'cleared', cleared_at = $2, snoozed_until = NULL
+UPDATE incident SET state = 'cleared', cleared_at = $2
 WHERE id = ANY($1::bigint[]) AND state <> 'cleared'
 """
 
@@ -188,3 +196,111 @@ async def _refresh(connection: Connection, by_id: dict[int, Condition], now: dat
     ]  # fmt: skip
     if values:
         await connection.execute(REFRESH, now, *zip(*values, strict=True))
+
+
+# What people do. Each locks its incident, so that a check that clears it meanwhile comes before or after.
+
+OF_ID: Final = "SELECT state, stage, kind, subject, snoozed_until FROM incident WHERE id = $1 FOR UPDATE"
+
+# Who takes it needs no word when a snooze is over.
+ACKNOWLEDGE: Final = """
+UPDATE incident SET state = 'acknowledged', acknowledged_at = $2, acknowledged_by = $3, snoozed_until = NULL
+WHERE id = $1
+"""
+SNOOZE: Final = "UPDATE incident SET snoozed_until = $2 WHERE id = $1"
+
+# Incidents with the names that people know things by, the last first.
+LIST: Final = """
+SELECT i.id, i.opened_at, i.scope, i.kind, i.subject, i.stage, i.severity, i.state, i.title, i.detail, i.hits,
+    i.devices, i.seen_at, i.malfunction_at, i.acknowledged_at, i.acknowledged_by, i.snoozed_until, i.escalated_at,
+    i.reminded_at, i.cleared_at, i.reopened, d.device_number, v.name AS vehicle, v.plate, c.name AS customer
+FROM incident i
+LEFT JOIN device d ON d.id = i.device_id
+LEFT JOIN assignment a ON a.device_id = i.device_id AND tstzrange(a.begins_at, a.ends_at) @> now()
+LEFT JOIN vehicle v ON v.id = a.vehicle_id
+LEFT JOIN customer c ON c.id = i.customer_id
+WHERE ($1::bigint IS NULL OR i.id = $1) AND ($2 OR i.state <> 'cleared') AND ($3::text IS NULL OR i.scope = $3)
+    AND ($4::text IS NULL OR i.kind = $4) AND ($5::text IS NULL OR d.device_number = $5)
+ORDER BY i.state = 'cleared', i.opened_at DESC, i.id DESC LIMIT $6
+"""
+
+HISTORY: Final = "SELECT at, what, who, note FROM incident_event WHERE incident_id = $1 ORDER BY id"
+
+
+async def acknowledge(connection: Connection, incident_id: int, *, who: str, note: str, now: datetime) -> bool:
+    """A person takes it: nobody else is told but of its end. False: somebody had taken it already."""
+    async with connection.transaction():
+        row = await _open_one(connection, incident_id)
+        if row["state"] == "acknowledged":
+            return False
+        await connection.execute(ACKNOWLEDGE, incident_id, now, who)
+        await _act(connection, incident_id, row, "acknowledged", now, who=who, note=note)
+    return True
+
+
+async def snooze(
+    connection: Connection, incident_id: int, *, until: datetime, who: str, note: str, now: datetime
+) -> None:
+    """Nobody is told anything before `until`; then once, if it is still there."""
+    async with connection.transaction():
+        row = await _open_one(connection, incident_id)
+        await connection.execute(SNOOZE, incident_id, until)
+        await _act(connection, incident_id, row, "snoozed", now, who=who, note=note, until=until)
+
+
+async def unsnooze(connection: Connection, incident_id: int, *, who: str, note: str, now: datetime) -> bool:
+    """People are told again from now on. False: it was not snoozed."""
+    async with connection.transaction():
+        row = await _open_one(connection, incident_id, cleared_too=True)
+        if row["snoozed_until"] is None or row["snoozed_until"] <= now:
+            return False
+        await connection.execute(SNOOZE, incident_id, None)
+        await _act(connection, incident_id, row, "unsnoozed", now, who=who, note=note)
+    return True
+
+
+async def list_incidents(
+    connection: Connection,
+    *,
+    incident_id: int | None = None,
+    over_too: bool = False,
+    scope: str | None = None,
+    kind: str | None = None,
+    device: str | None = None,
+    limit: int = 1,
+) -> list[Row]:
+    """What is open, and with `over_too` what was."""
+    return list(await connection.fetch(LIST, incident_id, over_too, scope, kind, device, limit))
+
+
+async def history(connection: Connection, incident_id: int) -> list[Row]:
+    """What happened to an incident, in order."""
+    return list(await connection.fetch(HISTORY, incident_id))
+
+
+async def _open_one(connection: Connection, incident_id: int, *, cleared_too: bool = False) -> Row:
+    row: Row | None = await connection.fetchrow(OF_ID, incident_id)
+    if row is None:
+        raise CallerError(f"there is no incident {incident_id}", hint="`signalkeep incidents list --all`")
+    if row["state"] == "cleared" and not cleared_too:
+        raise CallerError(f"incident {incident_id} is over", hint=f"`signalkeep incidents show {incident_id}`")
+    return row
+
+
+async def _act(
+    connection: Connection,
+    incident_id: int,
+    row: Row,
+    what: str,
+    now: datetime,
+    *,
+    who: str,
+    note: str,
+    until: datetime | None = None,
+) -> None:
+    """The history of the incident and the audit log both say what a person did."""
+    check_text("note", note, NOTES_CHARS_MAX)
+    await add_events(connection, [(incident_id, what)], now, who=who, note=note)
+    detail = {"kind": row["kind"], "subject": row["subject"], "note": note or None,
+              "until": until.isoformat() if until else None}  # fmt: skip
+    await log_action(connection, who, f"incident.{what}", str(incident_id), detail)

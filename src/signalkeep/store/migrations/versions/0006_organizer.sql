@@ -56,7 +56,7 @@ COMMENT ON COLUMN incident.seen_at IS 'when its check last found it (UTC)';
 COMMENT ON COLUMN incident.malfunction_at IS 'when it became a malfunction (UTC); null: it is diagnostic';
 COMMENT ON COLUMN incident.acknowledged_at IS 'when a person took it (UTC)';
 COMMENT ON COLUMN incident.acknowledged_by IS 'who';
-COMMENT ON COLUMN incident.snoozed_until IS 'nobody is told before (UTC); null: not snoozed';
+COMMENT ON COLUMN incident.snoozed_until IS 'nobody is told anything before (UTC); null: not snoozed';
 COMMENT ON COLUMN incident.escalated_at IS 'when others were told because nobody took it (UTC)';
 COMMENT ON COLUMN incident.reminded_at IS 'when people were last reminded of it (UTC)';
 COMMENT ON COLUMN incident.cleared_at IS 'when its check found that it is over (UTC)';
@@ -66,7 +66,7 @@ CREATE TABLE incident_event (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     incident_id     bigint NOT NULL REFERENCES incident,
     at              timestamptz NOT NULL DEFAULT now(),
-    what            text NOT NULL CHECK (what IN ('opened', 'malfunction', 'reopened', 'acknowledged', 'snoozed',
+    what            text NOT NULL CHECK (what IN ('opened', 'malfunction', 'reopened', 'acknowledged', 'snoozed', 'unsnoozed',
                                                   'escalated', 'reminded', 'cleared')),
     who             text NOT NULL DEFAULT '',
     note            text NOT NULL DEFAULT '',
@@ -96,11 +96,15 @@ CREATE TABLE notification (
     error           text NOT NULL DEFAULT '',
     created_at      timestamptz NOT NULL DEFAULT now(),
     next_at         timestamptz NOT NULL DEFAULT now(),
+    tried_at        timestamptz,
+    failed_in_a_row integer NOT NULL DEFAULT 0,
     sent_at         timestamptz,
     UNIQUE (event_id, channel)
 );
 CREATE INDEX notification_waiting ON notification (channel, next_at) WHERE state = 'waiting';
 CREATE INDEX notification_sent ON notification (channel, sent_at) WHERE state = 'sent';
+CREATE INDEX notification_tried ON notification (channel, tried_at) WHERE tried_at IS NOT NULL;
+CREATE INDEX notification_digest ON notification (digest_id) WHERE digest_id IS NOT NULL;
 COMMENT ON TABLE notification IS 'The outbox: every message, to whom it goes, and what became of it. Sent at least once, always with the same id.';
 COMMENT ON COLUMN notification.id IS 'goes with the message: who gets it twice knows it by that';
 COMMENT ON COLUMN notification.event_id IS 'what it tells of; null: a test, or a digest of others';
@@ -114,6 +118,8 @@ COMMENT ON COLUMN notification.attempts IS 'how often it was tried';
 COMMENT ON COLUMN notification.error IS 'why the last try failed';
 COMMENT ON COLUMN notification.created_at IS 'when it was written down (UTC)';
 COMMENT ON COLUMN notification.next_at IS 'when it is tried next (UTC)';
+COMMENT ON COLUMN notification.tried_at IS 'when it was last tried (UTC); null: not yet';
+COMMENT ON COLUMN notification.failed_in_a_row IS 'how many tries of this channel, of whatever message, had failed in a row then';
 COMMENT ON COLUMN notification.sent_at IS 'when the channel took it (UTC)';
 
 CREATE TABLE heartbeat (

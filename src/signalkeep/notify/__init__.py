@@ -1,0 +1,1 @@
+"""Who must know: incidents become messages, and messages reach people, or are known not to."""
