@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import typer
 
@@ -30,6 +31,8 @@ def organizer(
         return
     from signalkeep.cli.jobs import jobs_of
     from signalkeep.integrity.organizer import Organizer
+    from signalkeep.notify.channels import channels_of
+    from signalkeep.notify.emergency import Emergency
 
     settings = prepare(data, config_file, "organizer")
     if settings.organizer.runner == "celery":
@@ -37,15 +40,23 @@ def organizer(
             "the jobs are run by Celery, not by this role",
             hint="Start `celery -A signalkeep.cli.celery_app worker` and `... beat`, or leave out organizer.runner.",
         )
-    work = jobs_of(settings, SystemClock())
+    clock = SystemClock()
+    channels = channels_of(settings.notify, clock)
+    work = jobs_of(settings, clock, channels)
     lower_priority(limits.INGEST_NICE)
 
     async def body() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop, parent_fd)
-        service = Organizer(settings, work, clock=SystemClock(), stop=stop)
+        emergency = Emergency(
+            settings.run_root, settings.notify, channels, clock=clock, host=socket.gethostname()
+        )  # fmt: skip
+        service = Organizer(settings, work, clock=clock, stop=stop, watch=emergency)
         async with living(settings, "organizer", instance, service.report) as file:
-            await service.run(on_ready=file.ready)
+            try:
+                await service.run(on_ready=file.ready)
+            finally:
+                await emergency.close()
 
     run_async(body())
 

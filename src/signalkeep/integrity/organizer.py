@@ -14,6 +14,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from signalkeep import limits
 from signalkeep.clock import Clock
@@ -32,10 +33,35 @@ __all__ = ["Job", "Organizer"]
 log = get_logger()
 
 
+class Watch(Protocol):
+    """Who wants to know whether the database is there, and who works."""
+
+    def leads(self, leads: bool) -> None:
+        """This organizer leads from now on; False: another one does."""
+        ...
+
+    def away(self) -> None:
+        """The database could not be used just now; called at each try."""
+        ...
+
+    async def back(self, connection: Connection) -> None:
+        """It can be used; called at each new connection, before any job runs."""
+        ...
+
+
 class Organizer:
     """`run` returns when `stop` is set."""
 
-    def __init__(self, settings: Settings, jobs: Sequence[Job], *, clock: Clock, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Sequence[Job],
+        *,
+        clock: Clock,
+        stop: asyncio.Event,
+        watch: Watch | None = None,
+    ) -> None:
+        self._watch = watch
         self._settings = settings
         self._jobs = jobs
         self._stop = stop
@@ -57,18 +83,34 @@ class Organizer:
             except SignalkeepError as error:
                 if backoff.worth_a_word:
                     log.error("the database cannot be used", error=error.message, hint=error.hint)
+                self._is_away()
                 await self._pause(backoff.next_s())
                 continue
             backoff.reset()
             on_ready()
             try:
+                await self._is_back(connection)
                 await self._lead(connection)
             except Exception as error:  # the connection is gone, and the lock with it
                 log.warning("the lead is lost, trying to get it again", error=f"{type(error).__name__}: {error}")
+                self._is_away()
                 await self._pause(backoff.next_s())
             finally:
                 self.leads = False
                 connection.terminate()
+
+    def _is_away(self) -> None:
+        if self._watch is not None:
+            self._watch.away()
+
+    async def _is_back(self, connection: Connection) -> None:
+        if self._watch is None:
+            return
+        try:
+            async with asyncio.timeout(limits.DATABASE_COMMAND_S_MAX):
+                await self._watch.back(connection)
+        except Exception as error:  # the jobs matter more; it is told again at the next connection
+            log.warning("what happened without the database is not noted", error=f"{type(error).__name__}: {error}")
 
     async def _connect(self) -> Connection:
         application = f"{stored.LEADER}{socket.gethostname()}"
@@ -77,10 +119,14 @@ class Organizer:
     async def _lead(self, connection: Connection) -> None:
         """Wait for the lead, then keep every job going as long as we have it."""
         while not await stored.try_lead(connection):
+            if self._watch is not None:
+                self._watch.leads(False)
             await self._pause(limits.LEAD_S)
             if self._stop.is_set():
                 return
         self.leads = True
+        if self._watch is not None:
+            self._watch.leads(True)
         log.info("this organizer leads")
         tasks = [asyncio.create_task(self._keep(job), name=job.name) for job in self._jobs]
         try:

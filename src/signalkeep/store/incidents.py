@@ -159,6 +159,30 @@ async def add_events(
         await connection.execute(ADD_EVENTS, now, ids, whats, [who] * len(ids), [note] * len(ids))
 
 
+# Whether this was written down before.
+IS_NOTED: Final = """
+SELECT EXISTS (SELECT FROM incident_event e JOIN incident i ON i.id = e.incident_id WHERE i.kind = $1 AND e.note = $2)
+"""
+
+# Of an incident's last event: what is known of it, and that people were told of it already.
+NOTE_LAST_EVENT: Final = """
+UPDATE incident_event SET note = $2, routed_at = $3
+WHERE id = (SELECT max(id) FROM incident_event WHERE incident_id = $1) RETURNING id
+"""
+
+
+async def is_noted(connection: Connection, kind: str, note: str) -> bool:
+    """Whether an incident of this kind has such an event."""
+    found: bool = await connection.fetchval(IS_NOTED, kind, note)
+    return found
+
+
+async def note_last_event(connection: Connection, incident_id: int, note: str, *, routed_at: datetime) -> int:
+    """Add to the last event of an incident, of which people were told already; its id. In the caller's transaction."""
+    event_id: int = await connection.fetchval(NOTE_LAST_EVENT, incident_id, note, routed_at)
+    return event_id
+
+
 def _worsens(row: Row, condition: Condition) -> bool:
     return row["stage"] == Stage.DIAGNOSTIC and condition.stage is Stage.MALFUNCTION
 
