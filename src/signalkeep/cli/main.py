@@ -25,7 +25,9 @@ from signalkeep.cli.errors import app as errors_app
 from signalkeep.cli.events import app as events_app
 from signalkeep.cli.findings import app as findings_app
 from signalkeep.cli.fleet import customers_app, vehicles_app
+from signalkeep.cli.incidents import app as incidents_app
 from signalkeep.cli.migrate import migrate
+from signalkeep.cli.notify import app as notify_app
 from signalkeep.cli.organizer import app as organizer_app
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
@@ -84,6 +86,8 @@ app.add_typer(rules_app, name="rules")
 app.command()(scores)
 app.add_typer(findings_app, name="findings")
 app.add_typer(errors_app, name="errors")
+app.add_typer(incidents_app, name="incidents")
+app.add_typer(notify_app, name="notify")
 app.add_typer(organizer_app, name="organizer")
 app.add_typer(config_app, name="config")
 
