@@ -46,7 +46,9 @@ async def test_mail_by_apprise(connection: Connection) -> None:
         assert await world.send() == "1 sent"
     (message,) = mail.got
     assert message["Subject"] == "[signalkeep] WARNING silent: 350000000000001"
-    assert "nothing for 3 h" in str(message)
+    (text,) = [part for part in message.walk() if not part.is_multipart()]
+    assert text.get_content_type() == "text/plain"
+    assert f"Message {await connection.fetchval('SELECT id FROM notification')}" in str(text)
 
 
 # What fails ---------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def channels(data: DataOption = None, config_file: ConfigOption = None, as_json:
 
 
 @app.command(name="test")
-def test_(
+def try_channels(
     names: Annotated[list[str] | None, typer.Argument(metavar="[CHANNEL]...", help="default: all of them")] = None,
     data: DataOption = None,
     config_file: ConfigOption = None,

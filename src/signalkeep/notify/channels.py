@@ -172,10 +172,12 @@ def _by_apprise(address: str, message: Outgoing) -> str:
         if _LISTENER not in logger.handlers:
             logger.addHandler(_LISTENER)
     _said.lines = []
-    sender = apprise.Apprise()
-    if not sender.add(address):
+    service = apprise.Apprise.instantiate(address)
+    if service is None:
         return "Apprise does not understand this address"
-    if sender.notify(title=message.title, body=message.body, body_format=apprise.NotifyFormat.TEXT):
+    service.notify_format = apprise.NotifyFormat.TEXT
+    # The service itself, not `Apprise.notify`: that sends in threads of its own, which would keep us from ending.
+    if service.notify(title=message.title, body=message.body, notify_type=apprise.NotifyType.INFO):
         return ""
     return "; ".join(_said.lines) or "Apprise could not send it"
 
