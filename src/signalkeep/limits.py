@@ -179,6 +179,36 @@ NOTIFY_DETAIL_CHARS_MAX: Final = 4000
 NOTIFY_ERROR_CHARS_MAX: Final = 300
 NOTIFY_ANSWER_BYTES_MAX: Final = 16 * KIB  # that is read of a webhook's answer
 SNOOZE_S_MAX: Final = 30 * 24 * 3600.0
+# Are we working
+BEAT_WRITE_S: Final = 5.0  # how often a monitor writes down what it sees of its machine
+BEAT_ROWS_MAX: Final = 500  # of one machine
+SERVICES_LOOK_S: Final = 10.0  # how often the organizer looks at what monitors wrote
+SERVICE_BAD_S: Final = 10.0  # what has been bad for less is nobody's business yet
+SERVICE_GOOD_S: Final = 30.0  # what has been good for less may be bad again in a moment
+HOST_SILENT_S: Final = 60.0  # a machine whose monitor wrote nothing for longer
+HOST_FORGOTTEN_S: Final = 7 * 24 * 3600.0  # and one that nobody waits for any more
+RESTARTS_NAMED: Final = 3  # restarts within RESTARTS_S that are an incident
+RESTARTS_S: Final = 600.0
+RESTARTS_REMEMBERED: Final = 10
+JOB_FAILURES_NAMED: Final = 3  # in a row
+JOB_OVERDUE_S: Final = 60.0  # beyond the time that a job may take
+CERTIFICATE_S_MIN: Final = 14 * 24 * 3600.0  # one that ends sooner is named
+CERTIFICATE_LOOK_S: Final = 60.0
+CERTIFICATE_BYTES_MAX: Final = 1 * MIB
+RULE_BROKEN_S: Final = 3600.0  # a rule that raised is named for so long
+DISK_NEARLY_FACTOR: Final = 2.0  # of journal.disk_free_bytes: less is nearly full
+JOURNAL_NEARLY_SHARE: Final = 0.8  # of journal.cap_bytes: more is nearly full
+WATCHES_MAX: Final = 50
+WATCH_ANSWER_BYTES_MAX: Final = 8 * KIB
+CANARY_POLL_S: Final = 0.2
+STORAGE_LOOK_S: Final = 60.0
+STORAGE_FINDINGS_MAX: Final = 500  # that are looked at, the latest first
+STORAGE_NEW_S: Final = 2 * 3600.0  # what is found again while it lasts is over when it was not found for so long
+STORAGE_TAKEN_S: Final = 24 * 3600.0  # what happened once is closed so long after a person took it
+AUDIT_S: Final = 6 * 3600.0
+AUDIT_JOB_S_MAX: Final = 6 * 3600.0
+AUDIT_LOOK_S: Final = 300.0  # how often it is asked whether an audit is due
+AUDIT_NAMED_MAX: Final = 5  # findings of an audit that its incident names
 
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs
@@ -236,3 +266,5 @@ assert HANDSHAKE_S_MAX <= MESSAGE_S_MAX < IDLE_S_MAX
 assert GATEWAY_PROCESSES_MAX < DRIVERS_MAX  # living journals leave room for those of gateways that died
 assert RETRY_S_MIN < RETRY_S_MAX < CURSOR_REREAD_S
 assert HEARTBEAT_S * 3 <= HUNG_S
+assert BEAT_WRITE_S * 3 <= HOST_SILENT_S < HOST_FORGOTTEN_S
+assert RESTARTS_NAMED <= RESTARTS_REMEMBERED

@@ -19,6 +19,10 @@ Context: TypeAlias = dict[str, str]
 """What a decoder needs from the conversation, beyond the frame's own bytes."""
 
 
+CANARY_MODEL = "signalkeep canary"
+"""`device.model` of a device that is ours, and says nothing of the fleet: rules and figures leave it out."""
+
+
 class Reason(StrEnum):
     """Why something was refused or quarantined. One list for database, API, metrics and docs/reasons.md."""
 

@@ -30,6 +30,7 @@ class DatabaseWatch:
         self._clock = clock
         self._connection: Connection | None = None
         self.facts = DatabaseFacts()
+        self.write_fault = ""  # of who writes there for the monitor
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -64,7 +65,9 @@ class DatabaseWatch:
         if schema == HEAD:
             expected = await journals.expected(self._connection, socket.gethostname())
             cursors = {journal.uuid.hex: journal.seq for journal in expected}
-        return DatabaseFacts(up=True, why="", round_trip_s=round_trip_s, schema=schema, cursors=cursors)
+        return DatabaseFacts(
+            up=True, why="", round_trip_s=round_trip_s, schema=schema, cursors=cursors, write_fault=self.write_fault
+        )
 
     def _away(self, why: str) -> None:
         self._drop()

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from signalkeep import limits
 from signalkeep.limits import GIB
 from signalkeep.monitor.picture import Picture, RoleFacts
 from signalkeep.vitals import GatewayNumbers, IngestNumbers, RelayNumbers, WorkerNumbers
@@ -125,16 +126,20 @@ def _syncs(picture: Picture) -> Check:
 
 
 def _disk(picture: Picture) -> Iterator[Check]:
+    """What is nearly full is degraded: people shall hear of it before acknowledgements stop."""
     facts = picture.journal
     if facts is None:
         yield Check("journal-disk", "failed", picture.journal_fault)
         return
     used, cap = facts.used_bytes, picture.journal_cap_bytes
-    full = f"{used / GIB:.2f} of {cap / GIB:.2f} GiB (journal.cap_bytes) are used" if used >= cap else ""
-    yield Check("journal-cap", "failed" if full else "ok", full)
-    least = picture.disk_free_min_bytes
-    short = f"{facts.free_bytes / GIB:.2f} GiB free, journal.disk_free_bytes wants {least / GIB:.2f}"
-    yield Check("journal-disk", "failed", short) if facts.free_bytes < least else Check("journal-disk")
+    nearly = max(limits.JOURNAL_NEARLY_SHARE * cap, picture.journal_keep_bytes)
+    said = f"{used / GIB:.2f} of {cap / GIB:.2f} GiB (journal.cap_bytes) are used"
+    state: State = "failed" if used >= cap else "degraded" if used > nearly else "ok"
+    yield Check("journal-cap", state, "" if state == "ok" else said)
+    free, least = facts.free_bytes, picture.disk_free_min_bytes
+    said = f"{free / GIB:.2f} GiB free, at {least / GIB:.2f} (journal.disk_free_bytes) acknowledgements stop"
+    state = "failed" if free < least else "degraded" if free < limits.DISK_NEARLY_FACTOR * least else "ok"
+    yield Check("journal-disk", state, "" if state == "ok" else said)
 
 
 def _emptied(picture: Picture, name: str) -> Check:
@@ -187,4 +192,6 @@ def _database(picture: Picture) -> Check:
     if database.schema != picture.schema_wanted:
         found = database.schema or "not there yet"
         return Check("database", "degraded", f"its schema is {found}, needed is {picture.schema_wanted}")
+    if database.write_fault:
+        return Check("database", "degraded", f"it answers, but cannot be written to: {database.write_fault}")
     return Check("database")

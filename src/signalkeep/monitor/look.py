@@ -55,6 +55,7 @@ class Looker:
             schema_wanted=HEAD,
             last_backup_s=backup.at.timestamp() if backup else None,
             hung_after_s=self._settings.monitor.hung_after_s,
+            journal_keep_bytes=self._settings.journal.keep_bytes,
         )
 
     def _role(self, name: str, vitals: Vitals | None, state: RoleState | None) -> RoleFacts:

@@ -56,6 +56,7 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     round_trip_s: float | None = None
     schema: str | None = None
     cursors: dict[str, int] | None = None
+    write_fault: str = ""  # it answers, and what the monitor writes there does not arrive
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,3 +73,4 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     schema_wanted: str
     last_backup_s: float | None  # since 1970
     hung_after_s: float
+    journal_keep_bytes: int = 0  # that much of journals is kept on purpose

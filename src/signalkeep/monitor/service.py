@@ -1,7 +1,8 @@
 """The monitor: a process that looks at a core and answers `/livez`, `/readyz` and `/metrics`.
 
 It depends on nothing that it watches: with the database away, a role hung or its file half written it answers all the
-same, and within a bounded time. It changes nothing: no journal, no row, and it never stops or starts a process.
+same, and within a bounded time. It changes no journal, and never stops or starts a process; in the database it writes
+what it sees of this machine, beside everything else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.journal.files import FileSystem
+from signalkeep.monitor.beats import BeatWriter
 from signalkeep.monitor.database import DatabaseWatch
 from signalkeep.monitor.health import live, page, passed, ready
 from signalkeep.monitor.journals import JournalWatch
@@ -43,6 +45,7 @@ class MonitorService:
         self._journal_fault = "not looked at yet"
         self._looking: asyncio.Future[Picture] | None = None
         self._server = HttpServer(self.answer)
+        self._beats = BeatWriter(settings, clock, self._database, self._picture)
         self._answered = 0
 
     def report(self) -> Report:
@@ -54,6 +57,7 @@ class MonitorService:
         tasks = [
             asyncio.create_task(self._database.run(), name="database"),
             asyncio.create_task(self._watch_journals(), name="journals"),
+            asyncio.create_task(self._beats.run(), name="beats"),
         ]
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:

@@ -126,35 +126,35 @@ CREATE TABLE heartbeat (
     host            text NOT NULL,
     role            text NOT NULL,
     instance        bigint NOT NULL,
-    pid             integer NOT NULL,
-    version         text NOT NULL,
-    started_at      timestamptz NOT NULL,
+    pid             integer,
+    version         text,
+    started_at      timestamptz,
     at              timestamptz NOT NULL DEFAULT now(),
-    beat_age_s      double precision NOT NULL,
-    handled         bigint NOT NULL,
-    handled_age_s   double precision NOT NULL,
-    waits           boolean NOT NULL,
+    beat_age_s      double precision,
+    handled         bigint NOT NULL DEFAULT 0,
+    handled_age_s   double precision,
+    waits           boolean NOT NULL DEFAULT false,
     restarts        bigint NOT NULL DEFAULT 0,
-    restarted_at    timestamptz,
-    journal         text,
+    restarted_at    timestamptz[] NOT NULL DEFAULT '{}',
+    journal         uuid,
     durable_seq     bigint,
     PRIMARY KEY (host, role, instance)
 );
 COMMENT ON TABLE heartbeat IS 'What each process of ours last did, as the monitor of its machine saw it.';
 COMMENT ON COLUMN heartbeat.host IS 'the machine';
-COMMENT ON COLUMN heartbeat.role IS 'gateway, relay, ingest, organizer, monitor, supervisor';
+COMMENT ON COLUMN heartbeat.role IS 'gateway, relay, ingest, organizer, monitor, supervisor, postgres';
 COMMENT ON COLUMN heartbeat.instance IS 'its number among its role';
-COMMENT ON COLUMN heartbeat.pid IS 'its process id';
-COMMENT ON COLUMN heartbeat.version IS 'its version of signalkeep';
-COMMENT ON COLUMN heartbeat.started_at IS 'when it started (UTC)';
+COMMENT ON COLUMN heartbeat.pid IS 'its process id; null: it should be there and is not, or says nothing of itself (postgres)';
+COMMENT ON COLUMN heartbeat.version IS 'its version of signalkeep; null: as for pid';
+COMMENT ON COLUMN heartbeat.started_at IS 'when it started (UTC); null: as for pid';
 COMMENT ON COLUMN heartbeat.at IS 'when this was written (UTC)';
-COMMENT ON COLUMN heartbeat.beat_age_s IS 'how long ago it had moved then, seconds';
+COMMENT ON COLUMN heartbeat.beat_age_s IS 'how long ago it had moved then, seconds; null: as for pid';
 COMMENT ON COLUMN heartbeat.handled IS 'what it had handled since its start: entries, frames, runs of jobs';
-COMMENT ON COLUMN heartbeat.handled_age_s IS 'how long ago it had handled the last one, seconds';
+COMMENT ON COLUMN heartbeat.handled_age_s IS 'how long ago it had handled the last one, seconds; null: as for pid';
 COMMENT ON COLUMN heartbeat.waits IS 'something was there that it should handle';
 COMMENT ON COLUMN heartbeat.restarts IS 'how often its supervisor had started it again';
-COMMENT ON COLUMN heartbeat.restarted_at IS 'when that number last grew (UTC)';
-COMMENT ON COLUMN heartbeat.journal IS 'of a gateway: the journal that it writes';
+COMMENT ON COLUMN heartbeat.restarted_at IS 'when that number grew (UTC), the last few times';
+COMMENT ON COLUMN heartbeat.journal IS 'of a gateway: the journal that it writes, or wrote last';
 COMMENT ON COLUMN heartbeat.durable_seq IS 'of a gateway: up to where that journal is on stable storage';
 
 CREATE TABLE service (
@@ -162,6 +162,7 @@ CREATE TABLE service (
     name            text NOT NULL,
     state           text NOT NULL CHECK (state IN ('up', 'degraded', 'down')),
     why             text NOT NULL DEFAULT '',
+    took_s          double precision,
     since           timestamptz NOT NULL DEFAULT now(),
     at              timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (host, name)
@@ -171,6 +172,7 @@ COMMENT ON COLUMN service.host IS 'the machine that looked; empty: the organizer
 COMMENT ON COLUMN service.name IS 'gateway-0, journal-disk, database, broker, canary, watch NAME, ...';
 COMMENT ON COLUMN service.state IS 'up; degraded: devices are still acknowledged; down';
 COMMENT ON COLUMN service.why IS 'what is known against it';
+COMMENT ON COLUMN service.took_s IS 'how long it took to answer, seconds; null: that is not measured, or it did not';
 COMMENT ON COLUMN service.since IS 'since when it has been in that state (UTC)';
 COMMENT ON COLUMN service.at IS 'when it was last looked at (UTC)';
 
