@@ -38,6 +38,7 @@ from signalkeep.sections import (
 )
 from signalkeep.sections.base import Section
 from signalkeep.sections.notify import NotifySettings
+from signalkeep.sections.services import AuditSettings, ServicesSettings
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
@@ -62,6 +63,8 @@ class Settings(BaseSettings):
     organizer: OrganizerSettings = OrganizerSettings()
     notify: NotifySettings = NotifySettings()
     monitor: MonitorSettings = MonitorSettings()
+    services: ServicesSettings = ServicesSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 Rules come with signalkeep (`rules.catalogue`), from packages (entry points of the group `signalkeep.rules`, each a
 `Rule` or several), and from the settings (`quality.own`). Limits come from the rule, `quality.rules`,
 `quality.models.MODEL` and `quality.customers.CUSTOMER`; the later one wins. What cannot be used is refused with its
-place, before anything is judged by it.
+place, before anything is judged by it. Our own canary is judged by none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from signalkeep.errors import SettingsError
+from signalkeep.model import CANARY_MODEL
 from signalkeep.rules.catalogue import RULES
 from signalkeep.rules.contract import LAST_BIT, OWN_FIRST_BIT, Rule, Scope
 from signalkeep.rules.judge import Profile, defaults
@@ -69,7 +70,7 @@ class Rulebook:
     def limits_of(self, rule: Rule, model: str, customer: str) -> dict[str, float] | None:
         """The limits of a rule; None: it is off there."""
         own = self._only_for.get(rule.id)
-        if own and not (_names(own.models, model) and _names(own.customers, customer)):
+        if model == CANARY_MODEL or (own and not (_names(own.models, model) and _names(own.customers, customer))):
             return None
         return self._limits_set(rule, model, customer)
 

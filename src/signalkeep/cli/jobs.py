@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from signalkeep import limits
+from signalkeep.cli.service_jobs import judging_job, service_jobs
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.integrity.fleet import judge_fleet
@@ -13,8 +14,10 @@ from signalkeep.integrity.runner import Job
 from signalkeep.notify.channels import Channel, channels_of
 from signalkeep.notify.outbox import send_waiting
 from signalkeep.notify.routing import notify
+from signalkeep.integrity.services import SWEEP_RULES
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
+from signalkeep.store.services import OURS, Seen, note
 
 
 def jobs_of(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | None = None) -> list[Job]:
@@ -22,10 +25,12 @@ def jobs_of(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | 
 
     Raises SettingsError for rules that cannot be used.
     """
-    return [
+    jobs = [
         *quality_jobs(settings, clock),
+        *service_jobs(settings, clock),
         *notify_jobs(settings, clock, channels),
     ]
+    return [*jobs, judging_job(settings, jobs)]
 
 
 def quality_jobs(settings: Settings, clock: Clock) -> list[Job]:
@@ -39,7 +44,12 @@ def quality_jobs(settings: Settings, clock: Clock) -> list[Job]:
         done = await QualitySweep(
             connection, book, clock, budget_s=quality.sweep_budget_s, sample_days=quality.sample_days
         ).run()
-        broken = f", BROKEN RULES: {', '.join(sorted(done.broken))}" if done.broken else ""
+        named = ", ".join(sorted(done.broken))
+        seen = (
+            Seen(SWEEP_RULES, "degraded", f"raised errors instead of judging: {named}") if named else Seen(SWEEP_RULES)
+        )
+        await note(connection, OURS, [seen])
+        broken = f", BROKEN RULES: {named}" if named else ""
         return f"{done.signals} new signals, {done.days} days judged, {done.waiting} wait{broken}"
 
     async def fleet(connection: Connection) -> str:

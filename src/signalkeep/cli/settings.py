@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
 from pydantic import BaseModel, SecretStr
@@ -97,7 +98,23 @@ def masked(path: tuple[str, ...], value: Any) -> Any:
     if isinstance(value, SecretStr):
         kind, colon, _ = value.get_secret_value().partition("://")
         return f"{kind}://{PASSWORD_MASK}" if colon else PASSWORD_MASK if kind else ""
+    if path == ("services", "watch"):
+        return [_masked_watch(one.model_dump(mode="json", exclude_defaults=True)) for one in value]
     return PASSWORD_MASK if value and SECRET.search(path[-1]) else value
+
+
+def _masked_watch(values: dict[str, Any]) -> dict[str, Any]:
+    """A DSN and a URL may hold passwords."""
+    if values.get("dsn"):
+        values["dsn"] = redact(values["dsn"])
+    if "http" in values:
+        parts = urlsplit(values["http"])
+        login, at, place = parts.netloc.rpartition("@")
+        user = login.partition(":")[0]
+        netloc = f"{user}:{PASSWORD_MASK}@{place}" if at and ":" in login else parts.netloc
+        query = PASSWORD_MASK if parts.query else ""
+        values["http"] = urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+    return values
 
 
 def toml_value(value: Any) -> str:

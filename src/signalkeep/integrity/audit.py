@@ -13,7 +13,8 @@ journal still has the frames, the records themselves are named. The audit change
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +24,7 @@ import msgspec
 from signalkeep import limits
 from signalkeep.journal.files import FileSystem
 from signalkeep.journal.lanes import lane_of_entry
-from signalkeep.journal.reader import JournalReader, Lost, find_journals
+from signalkeep.journal.reader import Chunk, JournalReader, Lost, find_journals
 from signalkeep.journal.record import FrameEntry
 from signalkeep.store import audit as queries
 from signalkeep.store.journals import vanished
@@ -99,7 +100,7 @@ class Audit:
             for row in await queries.ask(self._connection, queries.JOURNALS):
                 self._names[row["id"]] = str(row["uuid"])
                 self._progress(f"journal {row['uuid']}")
-                journals.append(self._journal(row))
+                journals.append(await self._journal(row))
             self._progress("ledger and rows")
             await self._ledger()
             await self._signals()
@@ -109,7 +110,7 @@ class Audit:
             totals = dict((await queries.ask(self._connection, queries.TOTALS))[0])
         return Report(journals, totals, self._findings)
 
-    def _journal(self, row: Row) -> JournalSums:
+    async def _journal(self, row: Row) -> JournalSums:
         name, seq = str(row["uuid"]), row["seq"]
         if seq == row["highest_seq"] and seq != row["frames"] + row["other_entries"] + row["lost"]:
             self._find(
@@ -127,16 +128,16 @@ class Audit:
             self._find("journal_vanished", f"journal {name}", detail)
             return sums
         self._directories[row["id"]] = directory
-        return self._files(row, directory, sums)
+        return await self._files(row, directory, sums)
 
-    def _files(self, row: Row, directory: Path, sums: JournalSums) -> JournalSums:
+    async def _files(self, row: Row, directory: Path, sums: JournalSums) -> JournalSums:
         """Read what the files hold from `kept_from_seq` on, and hold it against the cursor."""
         reader = JournalReader(self._fs, directory, evidence_root=self._evidence_root)
         first, cursors = row["kept_from_seq"], row["cursors"]
         reader.seek(first - 1)
         before = beyond = 0
         last_seq = first - 1
-        while items := reader.read(limits.INGEST_BATCH_FRAMES_MAX, limits.INGEST_BATCH_BYTES_MAX):
+        while items := await _read(reader):
             for item in items:
                 if isinstance(item, Lost):
                     last_seq = item.last_seq
@@ -232,7 +233,7 @@ class Audit:
         if directory is None:
             return "; the journal is not here any more, so the rows cannot be named"
         floor = row["erased_to"]
-        sent = self._keys_in_journal(directory, row["device_number"], floor or NO_FLOOR)
+        sent = await self._keys_in_journal(directory, row["device_number"], floor or NO_FLOOR)
         rows = await queries.ask(self._connection, queries.KEYS_OF, row["journal_id"], row["device_id"])
         here = {(found["wire_time"], found["digest"]): found for found in rows}
         anywhere = await queries.keys_anywhere(self._connection, row["device_id"], sent)
@@ -243,12 +244,14 @@ class Audit:
         more = f"; and {len(parts) - NAMED_MAX} more" if len(parts) > NAMED_MAX else ""
         return "".join(f"; {part}" for part in parts[:NAMED_MAX]) + more
 
-    def _keys_in_journal(self, directory: Path, device_number: str, floor: datetime) -> dict[tuple[datetime, int], int]:
+    async def _keys_in_journal(
+        self, directory: Path, device_number: str, floor: datetime
+    ) -> dict[tuple[datetime, int], int]:
         """Keys of a device's records above the floor of an erasure, with the number of their entry."""
         reader = JournalReader(self._fs, directory, evidence_root=self._evidence_root)
         reader.seek(0)
         keys: dict[tuple[datetime, int], int] = {}
-        while items := reader.read(limits.INGEST_BATCH_FRAMES_MAX, limits.INGEST_BATCH_BYTES_MAX):
+        while items := await _read(reader):
             for item in items:
                 if isinstance(item, Lost):
                     continue
@@ -268,3 +271,8 @@ class Audit:
 
     def _find(self, check: str, subject: str, detail: str) -> None:
         self._findings.append(Finding(check, subject, detail))
+
+
+async def _read(reader: JournalReader) -> Sequence[Chunk | Lost]:
+    """Some more, in a thread: an audit reads all files, and whoever runs it has other things to do meanwhile."""
+    return await asyncio.to_thread(reader.read, limits.INGEST_BATCH_FRAMES_MAX, limits.INGEST_BATCH_BYTES_MAX)

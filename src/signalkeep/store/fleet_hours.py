@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from signalkeep.model import CANARY_MODEL
 from signalkeep.rules.fleet import Doubtful, FleetHit, FleetView, Group
 from signalkeep.store import sql
 from signalkeep.store.postgres import Connection, Row
@@ -19,32 +20,36 @@ LATE: Final = timedelta(minutes=30)  # hours that were noted so late, or are mis
 LOCK: Final = "SELECT pg_advisory_xact_lock($1)"
 _LOCK: Final = 0x73_6B_66_68
 
+# The devices of the fleet: our own signals say nothing of it.
+_OF_FLEET: Final = f"d.model <> '{CANARY_MODEL}'"
+
 NOTED: Final = "SELECT EXISTS (SELECT FROM fleet_hour WHERE hour = $1)"
 BEFORE: Final = "SELECT hour, at, stored, frames, refused FROM fleet_hour WHERE hour < $1 ORDER BY hour DESC LIMIT 1"
 USUAL: Final = """
 SELECT signals FROM fleet_hour WHERE hour = ANY ($1::timestamptz[]) AND signals IS NOT NULL ORDER BY hour DESC
 """
-TOTALS: Final = """
-SELECT coalesce(sum(stored), 0)::bigint AS stored, coalesce(sum(frames), 0)::bigint AS frames,
-       count(*) FILTER (WHERE last_received_at >= $1) AS active
-FROM device_state
-"""
+TOTALS: Final = f"""
+SELECT coalesce(sum(s.stored), 0)::bigint AS stored, coalesce(sum(s.frames), 0)::bigint AS frames,
+       count(*) FILTER (WHERE s.last_received_at >= $1) AS active
+FROM device_state s JOIN device d ON d.id = s.device_id WHERE {_OF_FLEET}
+"""  # noqa: S608 - a constant condition
 NOTE: Final = """
 INSERT INTO fleet_hour (hour, at, stored, frames, refused, signals) VALUES ($1, $2, $3, $4, $5, $6)
 """
 
 # Signals of today and of the seven days before, by protocol and model, with those that rules of validity or consistency
 # marked, and the records in quarantine.
-GROUPS: Final = """
+GROUPS: Final = f"""
 WITH scored AS (
     SELECT coalesce(s.last_protocol, '') AS protocol, d.model, q.day = $1::date AS today, q.signals,
            least(q.signals, q.validity_of - q.validity_good + q.consistency_of - q.consistency_good) AS hits
     FROM quality_score q JOIN device d ON d.id = q.device_id JOIN device_state s ON s.device_id = d.id
-    WHERE q.day BETWEEN $1::date - 7 AND $1::date
+    WHERE q.day BETWEEN $1::date - 7 AND $1::date AND {_OF_FLEET}
 ), kept AS (
     SELECT f.protocol, d.model, q.received_at >= $1::date AS today FROM quarantine q
     JOIN quarantine_frame f ON f.id = q.frame_id JOIN device d ON d.id = q.device_id
-    WHERE q.received_at >= $1::date - 7 AND q.reason <> ALL ('{unknown_device,retired_device,no_device_number}')
+    WHERE q.received_at >= $1::date - 7 AND q.reason <> ALL ('{{unknown_device,retired_device,no_device_number}}')
+        AND {_OF_FLEET}
 ), known AS (
     SELECT protocol, model, today, signals::bigint, hits::bigint, 0::bigint AS quarantined FROM scored
     UNION ALL SELECT protocol, model, today, 0, 0, 1 FROM kept
@@ -57,7 +62,7 @@ SELECT protocol, model,
        coalesce(sum(hits) FILTER (WHERE NOT today), 0)::bigint AS past_hits,
        coalesce(sum(quarantined) FILTER (WHERE NOT today), 0)::bigint AS past_quarantined
 FROM known GROUP BY protocol, model
-"""
+"""  # noqa: S608 - a constant condition
 
 # Devices with doubted positions in the last hour, where each last was for sure.
 DOUBTFUL: Final = """
