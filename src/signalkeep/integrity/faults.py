@@ -29,7 +29,7 @@ from signalkeep.store.services import OURS, LastBeat, Service
 
 PROCESS: Final = re.compile(r"[a-z]+-\d+")
 ROLE_KINDS: Final = ("role_restarting", "role_hung", "service_down")  # of a process: whichever was first
-MILDER: Final = {"service_down": "service_degraded", "disk_full": "disk_low"}
+GRADES: Final = {"service": ("service_degraded", "service_down"), "disk": ("disk_low", "disk_full")}
 AT_ONCE: Final = {"role_restarting", "canary_lost", "host_silent"}  # these have waited long enough already
 
 # Checks of a machine: the roles whose processes explain them, and the checks of the machine that do.
@@ -67,22 +67,21 @@ def conditions(
     *,
     bad_s: float = limits.SERVICE_BAD_S,
     good_s: float = limits.SERVICE_GOOD_S,
+    canary_s: float = 0.0,
 ) -> list[Condition]:
-    """What is wrong now. `already_open`: what the same question gave before and is not cleared."""
+    """What is wrong now.
+
+    `already_open`: what the same question gave before and is not cleared. `canary_s`: how long a canary may fly.
+    """
     opened = {(one.kind, one.subject): one for one in already_open}
     found = []
-    for fault in _one_each(_faults(services, beats, opened.keys(), now)):
+    for fault in _one_each(_faults(services, beats, opened.keys(), now, timedelta(seconds=canary_s))):
         before = opened.get((fault.kind, fault.subject))
         lasted_s = (now - fault.since).total_seconds()
         if fault.known and not fault.well and (before or lasted_s >= bad_s or fault.kind in AT_ONCE):
             found.append(Condition(kind=fault.kind, subject=fault.subject, detail=fault.detail, since=fault.since))
         elif before and (not fault.known or (fault.well and lasted_s < good_s and fault.kind != "canary_lost")):
             found.append(before)
-    named = {(one.kind, one.subject) for one in found}
-    for one in list(found):
-        milder = opened.get((MILDER.get(one.kind, ""), one.subject))
-        if milder is not None and (milder.kind, milder.subject) not in named:
-            found.append(milder)  # what was bad is worse now: it is not over
     return found
 
 
@@ -108,14 +107,17 @@ def _one_each(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def _faults(
-    services: Sequence[Service], beats: Sequence[LastBeat], opened: Iterable[tuple[str, str]], now: datetime
+    services: Sequence[Service],
+    beats: Sequence[LastBeat],
+    opened: Iterable[tuple[str, str]],
+    now: datetime,
+    flight: timedelta,
 ) -> Iterable[Fault]:
     keys = set(opened)
     silent = {one.name.partition(" ")[2] for one in services if one.name.startswith("host ") and one.state != "up"}
     by_host: dict[str, dict[str, Service]] = {}
     for one in services:
         by_host.setdefault(one.host, {})[one.name] = one
-    acknowledging_fails = False
     shared_bad = {one.name for one in services if one.name in SHARED and one.state != "up" and one.host not in silent}
     for host, rows in by_host.items():
         if host == OURS:
@@ -124,14 +126,14 @@ def _faults(
         of_host = [beat for beat in beats if beat.host == host]
         restarting = {beat.name: at for beat in of_host if (at := restarting_since(beat, now)) is not None}
         bad = {name for name, row in rows.items() if row.state != "up"} | restarting.keys() | shared_bad
-        if known and any(name in ACKNOWLEDGING and row.state == "down" for name, row in rows.items()):
-            acknowledging_fails = True
         for fault in (
             *_of_processes(host, rows, {beat.name: beat for beat in of_host}, restarting, keys),
-            *_of_checks(host, rows, bad),
+            *_of_checks(host, rows, bad, keys),
         ):
             yield fault if known else msgspec.structs.replace(fault, known=False)
-    yield from _of_organizer(by_host.get(OURS, {}), explained=acknowledging_fails)
+    gateways = [one for one in services if one.name in ACKNOWLEDGING and one.host not in silent]
+    settled = max((now if one.state == "down" else one.since for one in gateways), default=None)
+    yield from _of_organizer(by_host.get(OURS, {}), refused_to=settled and settled + flight)
 
 
 def restarting_since(beat: LastBeat, now: datetime) -> datetime | None:
@@ -163,23 +165,16 @@ def _of_processes(
                 yield Fault(kind=kind, subject=subject, well=not is_down, detail=row.why, since=row.since)
 
 
-def _of_checks(host: str, rows: Mapping[str, Service], bad: set[str]) -> Iterable[Fault]:
+def _of_checks(host: str, rows: Mapping[str, Service], bad: set[str], opened: set[tuple[str, str]]) -> Iterable[Fault]:
     """What a machine can and cannot do, but for what is explained by something else."""
     for name, row in rows.items():
         well, detail, since = row.state == "up", row.why, row.since
         if name in EXPLAINED_BY:
             role, causes = EXPLAINED_BY[name]
-            subject = f"{name} on {host}"
-            if not well and (bad & set(causes) or any(one.startswith(f"{role}-") for one in bad)):
-                continue
-            for kind, state in (("service_degraded", "degraded"), ("service_down", "down")):
-                if well or row.state == state:
-                    yield Fault(kind=kind, subject=subject, well=well, detail=detail, since=since)
+            if well or not (bad & set(causes) or any(one.startswith(f"{role}-") for one in bad)):
+                yield from _graded(GRADES["service"], f"{name} on {host}", row, opened)
         elif name in DISKS:
-            subject = f"the journals' disk on {host}"
-            for kind, state in (("disk_low", "degraded"), ("disk_full", "down")):
-                if well or row.state == state:
-                    yield Fault(kind=kind, subject=subject, well=well, detail=detail, since=since)
+            yield from _graded(GRADES["disk"], f"the journals' disk on {host}", row, opened)
         elif name in SHARED:
             kind, subject = SHARED[name]
             yield Fault(kind=kind, subject=subject, well=well, detail=f"{host}: {detail}", since=since)
@@ -192,13 +187,23 @@ def _of_checks(host: str, rows: Mapping[str, Service], bad: set[str]) -> Iterabl
             yield Fault(kind="certificate_expires", subject=subject, well=well, detail=detail, since=since)
 
 
-def _of_organizer(rows: Mapping[str, Service], *, explained: bool) -> Iterable[Fault]:
+def _graded(grades: tuple[str, str], subject: str, row: Service, opened: set[tuple[str, str]]) -> Iterable[Fault]:
+    """What was only half bad and is worse now is not over: what is open for it stays open beside the worse."""
+    mild, bad = grades
+    if row.state != "down" or (mild, subject) in opened:
+        yield Fault(kind=mild, subject=subject, well=row.state == "up", detail=row.why, since=row.since)
+    if row.state != "degraded":
+        yield Fault(kind=bad, subject=subject, well=row.state == "up", detail=row.why, since=row.since)
+
+
+def _of_organizer(rows: Mapping[str, Service], *, refused_to: datetime | None) -> Iterable[Fault]:
+    """`refused_to`: a canary that came back earlier met gateways that could not acknowledge it."""
     for name, row in rows.items():
         what, _, rest = name.partition(" ")
         well = row.state == "up"
         if what in OF_ORGANIZER:
             yield Fault(kind=OF_ORGANIZER[what], subject=rest, well=well, detail=row.why, since=row.since)
-        elif name == "canary" and not (explained and row.state == "down"):
+        elif name == "canary" and not (row.state == "down" and refused_to is not None and row.at <= refused_to):
             yield Fault(kind="canary_lost", subject="the canary", well=well, detail=row.why, since=row.since)
         elif what == "rules":
             yield Fault(kind="rule_broken", subject=name, well=well, detail=row.why, since=row.since)

@@ -43,7 +43,9 @@ async def look(connection: Connection, settings: ServicesSettings, jobs: Sequenc
     await services.keep_only(connection, [*(one.name for one in seen), *named])
     rows, beats = await services.services(connection), await services.beats(connection)
     opened = await services.open_of(connection, SOURCE)
-    found = conditions(rows, beats, opened, now, bad_s=settings.bad_s, good_s=settings.good_s)
+    found = conditions(
+        rows, beats, opened, now, bad_s=settings.bad_s, good_s=settings.good_s, canary_s=settings.canary.deadline_s
+    )
     observed = await observe(connection, SOURCE, found, now)
     return f"{len(rows)} services, {len(found)} faults: {observed.words()}"
 
