@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signalkeep import limits
-from signalkeep.cli.jobs import jobs_of
+from signalkeep.cli.jobs import jobs_of, quality_jobs
 from signalkeep.cli.organizer import app
 from signalkeep.clock import SystemClock
 from signalkeep.config import load
@@ -346,16 +346,17 @@ def test_the_job_of_quality_sweeps_what_is_stored(dsn: str, tmp_path: Path, monk
     monkeypatch.setattr(limits, "SWEEP_SETTLE_S", 0.0)
     fill(dsn, event(), event(minute=1), registered=(NUMBER,))
     settings = load(tmp_path, environ={"SIGNALKEEP_DATABASE__DSN": dsn})
-    jobs = jobs_of(settings, SystemClock())
-    assert {("quality", 60.0), ("fleet", limits.FLEET_LOOK_S)} <= {(job.name, job.every_s) for job in jobs}
+    jobs = quality_jobs(settings, SystemClock())
+    assert [(job.name, job.every_s) for job in jobs] == [("quality", 60.0), ("fleet", limits.FLEET_LOOK_S)]
     run_for_a_while(dsn, tmp_path, jobs, "quality")
     row = next(row for row in json.loads(status(dsn, tmp_path, "--json")) if row["name"] == "quality")
     assert row["result"].startswith("2 new signals, ")
     assert ask(dsn, "SELECT position FROM sweep")
 
 
-def test_without_quality_it_is_not_judged_and_wrong_rules_are_named(tmp_path: Path) -> None:
+def test_without_quality_there_is_nothing_to_do_and_wrong_rules_are_named(tmp_path: Path) -> None:
     off = load(tmp_path, environ={"SIGNALKEEP_QUALITY__ENABLED": "false"})
+    assert quality_jobs(off, SystemClock()) == []
     assert not {"quality", "fleet"} & {job.name for job in jobs_of(off, SystemClock())}
     wrong = load(tmp_path, environ={"SIGNALKEEP_QUALITY__RULES__XYZ-01__LEVEL": "1"})
     with pytest.raises(SettingsError, match=r"quality\.rules\.XYZ-01: no such rule"):

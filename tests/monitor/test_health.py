@@ -85,6 +85,33 @@ def test_what_stops_acknowledgements_is_not_ready(changes: dict[str, Any], faili
     assert why(checks, failing)
 
 
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"journal": journal(free_bytes=2 * 10**8)}, {}),
+        ({"journal": journal(free_bytes=2 * 10**8 - 1)}, {"journal-disk": "degraded"}),
+        ({"journal": journal(used_bytes=8 * 10**9)}, {}),
+        ({"journal": journal(used_bytes=8 * 10**9 + 1)}, {"journal-cap": "degraded"}),
+        ({"journal": journal(used_bytes=8 * 10**9 + 1), "journal_keep_bytes": 9 * 10**9}, {}),
+        ({"journal": journal(used_bytes=9 * 10**9 + 1), "journal_keep_bytes": 9 * 10**9}, {"journal-cap": "degraded"}),
+    ],
+)
+def test_a_disk_that_is_nearly_full_is_named_before_acknowledgements_stop(
+    changes: dict[str, Any], state: dict[str, str]
+) -> None:
+    checks = ready(picture(**changes))
+    assert states(checks) == state
+    assert passed(checks)
+    assert all("GiB" in why(checks, name) for name in state)
+
+
+def test_a_database_that_takes_no_rows_is_degraded() -> None:
+    facts = DatabaseFacts(up=True, schema=picture().schema_wanted, write_fault="no room")
+    checks = ready(picture(database=facts))
+    assert states(checks) == {"database": "degraded"}
+    assert "no room" in why(checks, "database")
+
+
 def stuck(instance: int = 0) -> Any:
     waiting = vitals("gateway", instance, gateway_numbers(), waits=True)
     return role("gateway", instance, vitals=waiting, handled_age_s=20.0)

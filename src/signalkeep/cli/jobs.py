@@ -11,10 +11,10 @@ from signalkeep.config import Settings
 from signalkeep.integrity.fleet import judge_fleet
 from signalkeep.integrity.quality import QualitySweep
 from signalkeep.integrity.runner import Job
+from signalkeep.integrity.services import SWEEP_RULES
 from signalkeep.notify.channels import Channel, channels_of
 from signalkeep.notify.outbox import send_waiting
 from signalkeep.notify.routing import notify
-from signalkeep.integrity.services import SWEEP_RULES
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
 from signalkeep.store.services import OURS, Seen, note

@@ -20,6 +20,7 @@ import typer
 from signalkeep import config, limits
 from signalkeep.broker.address import redact as redact_broker
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows, run_async
+from signalkeep.cli.status_services import show_services
 from signalkeep.clock import Clock, SystemClock
 from signalkeep.config import Settings
 from signalkeep.errors import EnvironmentFault
@@ -30,9 +31,11 @@ from signalkeep.store import journals, queries
 from signalkeep.store.journals import ExpectedJournal
 from signalkeep.store.postgres import connect, dsn_of, redact
 from signalkeep.store.schema import HEAD, schema_version
+from signalkeep.store.services import Overview, overview
 from signalkeep.vitals import IngestNumbers, RelayNumbers, Vitals, read_all
 
 FINDINGS_SHOWN: Final = 5
+SERVICES_SHOWN: Final = 8
 JOURNAL_COLUMNS: Final = ("journal", "live", "size", "durable_seq", "ingested_seq", "backlog")
 
 
@@ -111,6 +114,7 @@ class Status(msgspec.Struct):
     quality: dict[str, int] | None = None
     findings: int | None = None
     latest_findings: list[dict[str, Any]] = []  # msgspec copies it for each page
+    services: Overview | None = None  # None: the database does not say
 
 
 def status(data: DataOption = None, config_file: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -223,6 +227,7 @@ async def _ask(settings: Settings, page: Status) -> list[ExpectedJournal] | None
                 page.quality = await queries.quality(connection)
                 page.findings, latest = await queries.latest_findings(connection, FINDINGS_SHOWN)
                 page.latest_findings = [dict(row) for row in latest]
+                page.services = await overview(connection, SERVICES_SHOWN)
                 return await journals.expected(connection, socket.gethostname())
         finally:
             await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
@@ -338,6 +343,8 @@ def _show(page: Status) -> None:
         said = page.quality
         text = f"{said['devices']} devices with findings, {said['due']} to be checked, {said['days_waiting']} days wait"
         out.print(f"quality   {text} (signalkeep scores)", markup=False)
+    if page.services is not None and page.services.services:
+        show_services(page.services)
     for finding in page.latest_findings:
         out.print(f"finding   {finding['kind']}: {finding['subject']}: {finding['detail']}", markup=False)
     if (page.findings or 0) > len(page.latest_findings):

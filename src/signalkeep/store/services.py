@@ -87,12 +87,16 @@ WHERE source = $1 AND state <> 'cleared' ORDER BY kind, subject
 # For people: what is not as it should be, machines that say nothing any more first; and how many incidents are open.
 UNWELL: Final = """
 SELECT host, name, state, why, since FROM service
-WHERE state <> 'up' AND (host = '' OR at > now() - $1::interval)
+WHERE state <> 'up' AND at > now() - $1::interval * CASE WHEN host = '' THEN 60 ELSE 1 END
 ORDER BY state = 'degraded', since, host, name LIMIT $2
 """
 COUNTS: Final = """
-SELECT (SELECT count(*) FROM service WHERE host = '' OR at > now() - $1::interval) AS services,
-       (SELECT count(DISTINCT host) FROM service WHERE host <> '' AND at > now() - $1::interval) AS hosts,
+WITH lately AS (
+    SELECT host, state FROM service WHERE at > now() - $1::interval * CASE WHEN host = '' THEN 60 ELSE 1 END
+)
+SELECT (SELECT count(*) FROM lately) AS services,
+       (SELECT count(DISTINCT host) FROM lately WHERE host <> '') AS hosts,
+       (SELECT count(*) FROM lately WHERE state <> 'up') AS unwell_count,
        count(*) FILTER (WHERE state = 'open') AS open, count(*) FILTER (WHERE state = 'acknowledged') AS acknowledged
 FROM incident WHERE state <> 'cleared' AND stage = 'malfunction'
 """
@@ -210,14 +214,25 @@ async def open_of(connection: Connection, source: str) -> list[Condition]:
     ]  # fmt: skip
 
 
+class Unwell(msgspec.Struct, frozen=True, kw_only=True):
+    """A service that is not up. `host`: the machine that says so, empty: the organizer."""
+
+    host: str
+    name: str
+    state: State
+    why: str
+    since: datetime
+
+
 class Overview(msgspec.Struct, kw_only=True):
-    """For `status`."""
+    """For `status`: what was looked at lately, incidents that people were told of, and the worst of the services."""
 
     services: int
     hosts: int
+    unwell_count: int
     open: int
     acknowledged: int
-    unwell: list[dict[str, str | datetime]]
+    unwell: list[Unwell]
 
 
 async def overview(connection: Connection, unwell_max: int) -> Overview:
@@ -226,4 +241,4 @@ async def overview(connection: Connection, unwell_max: int) -> Overview:
     counts = await connection.fetchrow(COUNTS, fresh)
     assert counts is not None
     rows = await connection.fetch(UNWELL, fresh, unwell_max)
-    return Overview(**dict(counts), unwell=[dict(row) for row in rows])
+    return Overview(**dict(counts), unwell=[Unwell(**dict(row)) for row in rows])
