@@ -41,7 +41,9 @@ async def look(connection: Connection, settings: ServicesSettings, jobs: Sequenc
     seen = [*hosts_seen(rows, beats, now), *jobs_seen(jobs, noted, now)]
     await services.note(connection, OURS, seen)
     await services.keep_only(connection, [*(one.name for one in seen), *named])
-    rows, beats = await services.services(connection), await services.beats(connection)
+    rows, beats, now = (
+        await services.services(connection), await services.beats(connection), await services.time_of(connection),
+    )  # fmt: skip
     opened = await services.open_of(connection, SOURCE)
     found = conditions(
         rows, beats, opened, now, bad_s=settings.bad_s, good_s=settings.good_s, canary_s=settings.canary.deadline_s

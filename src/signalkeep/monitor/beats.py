@@ -62,7 +62,7 @@ class BeatWriter:
             while True:
                 if self._database.facts.up and self._database.facts.schema == HEAD:
                     await self.beat()
-                await asyncio.sleep(limits.BEAT_WRITE_S)
+                await asyncio.sleep(self._settings.monitor.write_every_s)
         finally:
             self._drop()
 

@@ -339,6 +339,10 @@ class MonitorSettings(Section):
     hung_after_s: float = Field(
         default=limits.HUNG_S, ge=3 * limits.HEARTBEAT_S, description="a role silent for longer counts as hung"
     )
+    write_every_s: float = Field(
+        default=limits.BEAT_WRITE_S, ge=0.2, le=limits.HOST_SILENT_S / 3,
+        description="how often it writes what it sees into the database",
+    )  # fmt: skip
 
 
 class LogSettings(Section):
