@@ -27,7 +27,7 @@ def ago(seconds: float) -> datetime:
 
 
 def row(
-    name: str, state: State = "up", why: str = "", *, for_s: float = LONG_S, host: str = "h1", at_s: float = 1.0
+    name: str, state: State = "up", why: str = "", *, for_s: float = LONG_S, host: str = "h1", at_s: float = 0.0
 ) -> Service:
     return Service(host=host, name=name, state=state, why=why, since=ago(for_s), at=ago(at_s))
 
@@ -118,6 +118,13 @@ def test_what_has_just_begun_is_no_incident_yet() -> None:
     assert found(machine(row("clock", "degraded", for_s=9))) == set()
     assert found(machine(row("clock", "degraded", for_s=10))) == {("clock_offset", "the clock of h1")}
     assert found(machine(row("clock", "degraded", for_s=10)), bad_s=11) == set()
+
+
+def test_what_a_machine_saw_before_it_stopped_is_no_fault_of_the_time_since() -> None:
+    """The last look of a core that stops sees gateways that are gone already."""
+    stopped = machine(row("gateway-0", "down", for_s=30, at_s=25), row("gateway", "down", for_s=30, at_s=25))
+    assert found(stopped, beat(pid=None)) == set()
+    assert found(machine(row("gateway-0", "down", for_s=30)), beat(pid=None)) != set()
 
 
 def test_what_has_just_become_well_is_still_open_as_it_was() -> None:
@@ -225,7 +232,7 @@ def test_what_all_machines_share_is_one_incident() -> None:
 
 
 def silent_machine(*changed: Service) -> list[Service]:
-    return [*machine(*changed)[1:], row("host h1", "down", "silent", host=OURS, for_s=0)]
+    return [*machine(*changed)[1:], row("host h1", "down", "silent", host=OURS, for_s=20)]
 
 
 def test_a_machine_that_says_nothing_is_one_incident_and_what_was_open_there_stays() -> None:

@@ -44,6 +44,20 @@ async def test_since_moves_with_the_state_alone(connection: Connection) -> None:
     assert await since(connection, "x") > began
 
 
+async def test_a_state_begins_anew_when_nobody_has_looked_for_a_while(connection: Connection) -> None:
+    async def seen(gap_s: float) -> None:
+        await services.write_host(connection, "a", [], [Seen("x", "down")], gap_s=gap_s)
+
+    await seen(15)
+    began = await since(connection, "x")
+    await connection.execute("UPDATE service SET at = at - interval '20 seconds'")
+    await seen(60)
+    assert await since(connection, "x") == began
+    await connection.execute("UPDATE service SET at = at - interval '20 seconds'")
+    await seen(15)
+    assert await since(connection, "x") > began
+
+
 async def test_restarts_are_remembered_by_their_time(connection: Connection) -> None:
     async def seen(restarts: int) -> int:
         await services.write_host(connection, "a", [Beat(role="ingest", instance=0, restarts=restarts)], [])

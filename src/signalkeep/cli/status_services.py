@@ -8,7 +8,8 @@ from signalkeep.store.services import Overview
 
 def show_services(services: Overview) -> None:
     machines = f"{services.hosts} machine{'' if services.hosts == 1 else 's'}"
-    out.print(f"services  {services.services} on {machines}, {services.unwell_count or 'none'} not well", markup=False)
+    found = f"{services.unwell_count} not well" if services.unwell_count else "all well"
+    out.print(f"services  {services.services} on {machines}, {found}", markup=False)
     for one in services.unwell:
         place = f"{one.name} on {one.host}" if one.host else one.name
         out.print(f"{one.state:<9} {place} since {one.since:%Y-%m-%d %H:%M:%S} UTC: {one.why}", markup=False)

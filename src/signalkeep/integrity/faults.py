@@ -10,8 +10,9 @@ Which row means what, and what explains what, stands in the tables below:
     any of what gateways need        explains that the canary is not acknowledged; that its row does not come is said
                                      all the same, since the rest may only be degraded
 
-A fault is an incident when it has lasted for a while, and it is over when all has been well for a longer while. What
-was open for a subject stays open as it is until then, so that one cause does not change its name half-way.
+A fault is an incident when it was seen for a while, and it is over when all was seen to be well for a longer while. A
+machine says only what it has seen: the time since its last look, such as that of a restart, does not count. What was
+open for a subject stays open as it is until then, so that one cause does not change its name half-way.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from signalkeep.store.services import OURS, LastBeat, Service
 PROCESS: Final = re.compile(r"[a-z]+-\d+")
 ROLE_KINDS: Final = ("role_restarting", "role_hung", "service_down")  # of a process: whichever was first
 GRADES: Final = {"service": ("service_degraded", "service_down"), "disk": ("disk_low", "disk_full")}
-AT_ONCE: Final = {"role_restarting", "canary_lost", "host_silent"}  # these have waited long enough already
+AT_ONCE: Final = {"role_restarting", "canary_lost"}  # these have waited long enough already
 
 # Checks of a machine: the roles whose processes explain them, and the checks of the machine that do.
 EXPLAINED_BY: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -56,6 +57,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     well: bool
     detail: str
     since: datetime
+    seen: datetime  # up to when it is known to be so
     known: bool = True  # False: whoever looks at it says nothing any more
 
 
@@ -77,7 +79,7 @@ def conditions(
     found = []
     for fault in _one_each(_faults(services, beats, opened.keys(), now, timedelta(seconds=canary_s))):
         before = opened.get((fault.kind, fault.subject))
-        lasted_s = (now - fault.since).total_seconds()
+        lasted_s = (fault.seen - fault.since).total_seconds()
         if fault.known and not fault.well and (before or lasted_s >= bad_s or fault.kind in AT_ONCE):
             found.append(Condition(kind=fault.kind, subject=fault.subject, detail=fault.detail, since=fault.since))
         elif before and (not fault.known or (fault.well and lasted_s < good_s and fault.kind != "canary_lost")):
@@ -100,7 +102,8 @@ def _one_each(faults: Iterable[Fault]) -> list[Fault]:
             continue
         elif not other.well and not fault.well:
             detail = other.detail if fault.detail in other.detail else f"{other.detail}; {fault.detail}"
-            merged[key] = msgspec.structs.replace(other, detail=detail, since=min(other.since, fault.since))
+            since, seen = min(other.since, fault.since), max(other.seen, fault.seen)
+            merged[key] = msgspec.structs.replace(other, detail=detail, since=since, seen=seen)
         elif other.well and (not fault.well or fault.since > other.since):
             merged[key] = fault
     return list(merged.values())
@@ -127,13 +130,13 @@ def _faults(
         restarting = {beat.name: at for beat in of_host if (at := restarting_since(beat, now)) is not None}
         bad = {name for name, row in rows.items() if row.state != "up"} | restarting.keys() | shared_bad
         for fault in (
-            *_of_processes(host, rows, {beat.name: beat for beat in of_host}, restarting, keys),
+            *_of_processes(host, rows, {beat.name: beat for beat in of_host}, restarting, keys, now),
             *_of_checks(host, rows, bad, keys),
         ):
             yield fault if known else msgspec.structs.replace(fault, known=False)
     gateways = [one for one in services if one.name in ACKNOWLEDGING and one.host not in silent]
     settled = max((now if one.state == "down" else one.since for one in gateways), default=None)
-    yield from _of_organizer(by_host.get(OURS, {}), refused_to=settled and settled + flight)
+    yield from _of_organizer(by_host.get(OURS, {}), now, refused_to=settled and settled + flight)
 
 
 def restarting_since(beat: LastBeat, now: datetime) -> datetime | None:
@@ -148,6 +151,7 @@ def _of_processes(
     beats: Mapping[str, LastBeat],
     restarting: Mapping[str, datetime],
     opened: set[tuple[str, str]],
+    now: datetime,
 ) -> Iterable[Fault]:
     for name in sorted({name for name in rows if PROCESS.fullmatch(name)} | restarting.keys()):
         row, beat, subject = rows.get(name), beats.get(name), f"{name} on {host}"
@@ -160,9 +164,9 @@ def _of_processes(
         for kind in kinds:
             if kind == "role_restarting" and name in restarting and beat is not None:
                 detail = f"started again {len(beat.restarted_at)} times lately, {beat.restarts} times in all"
-                yield Fault(kind=kind, subject=subject, well=False, detail=detail, since=restarting[name])
+                yield Fault(kind=kind, subject=subject, well=False, detail=detail, since=restarting[name], seen=now)
             elif row is not None and (is_down or kind != "role_restarting"):
-                yield Fault(kind=kind, subject=subject, well=not is_down, detail=row.why, since=row.since)
+                yield Fault(kind=kind, subject=subject, well=not is_down, detail=row.why, since=row.since, seen=row.at)
 
 
 def _of_checks(host: str, rows: Mapping[str, Service], bad: set[str], opened: set[tuple[str, str]]) -> Iterable[Fault]:
@@ -177,33 +181,37 @@ def _of_checks(host: str, rows: Mapping[str, Service], bad: set[str], opened: se
             yield from _graded(GRADES["disk"], f"the journals' disk on {host}", row, opened)
         elif name in SHARED:
             kind, subject = SHARED[name]
-            yield Fault(kind=kind, subject=subject, well=well, detail=f"{host}: {detail}", since=since)
+            yield Fault(kind=kind, subject=subject, well=well, detail=f"{host}: {detail}", since=since, seen=row.at)
         elif name == "clock":
-            yield Fault(kind="clock_offset", subject=f"the clock of {host}", well=well, detail=detail, since=since)
+            yield Fault(
+                kind="clock_offset", subject=f"the clock of {host}", well=well, detail=detail, since=since, seen=row.at
+            )
         elif name == "rules":
-            yield Fault(kind="rule_broken", subject=f"rules on {host}", well=well, detail=detail, since=since)
+            yield Fault(
+                kind="rule_broken", subject=f"rules on {host}", well=well, detail=detail, since=since, seen=row.at
+            )
         elif name.startswith("certificate "):
             subject = f"{name.partition(' ')[2]} on {host}"
-            yield Fault(kind="certificate_expires", subject=subject, well=well, detail=detail, since=since)
+            yield Fault(kind="certificate_expires", subject=subject, well=well, detail=detail, since=since, seen=row.at)
 
 
 def _graded(grades: tuple[str, str], subject: str, row: Service, opened: set[tuple[str, str]]) -> Iterable[Fault]:
     """What was only half bad and is worse now is not over: what is open for it stays open beside the worse."""
     mild, bad = grades
     if row.state != "down" or (mild, subject) in opened:
-        yield Fault(kind=mild, subject=subject, well=row.state == "up", detail=row.why, since=row.since)
+        yield Fault(kind=mild, subject=subject, well=row.state == "up", detail=row.why, since=row.since, seen=row.at)
     if row.state != "degraded":
-        yield Fault(kind=bad, subject=subject, well=row.state == "up", detail=row.why, since=row.since)
+        yield Fault(kind=bad, subject=subject, well=row.state == "up", detail=row.why, since=row.since, seen=row.at)
 
 
-def _of_organizer(rows: Mapping[str, Service], *, refused_to: datetime | None) -> Iterable[Fault]:
+def _of_organizer(rows: Mapping[str, Service], now: datetime, *, refused_to: datetime | None) -> Iterable[Fault]:
     """`refused_to`: a canary that came back earlier met gateways that could not acknowledge it."""
     for name, row in rows.items():
         what, _, rest = name.partition(" ")
         well = row.state == "up"
         if what in OF_ORGANIZER:
-            yield Fault(kind=OF_ORGANIZER[what], subject=rest, well=well, detail=row.why, since=row.since)
+            yield Fault(kind=OF_ORGANIZER[what], subject=rest, well=well, detail=row.why, since=row.since, seen=now)
         elif name == "canary" and not (row.state == "down" and refused_to is not None and row.at <= refused_to):
-            yield Fault(kind="canary_lost", subject="the canary", well=well, detail=row.why, since=row.since)
+            yield Fault(kind="canary_lost", subject="the canary", well=well, detail=row.why, since=row.since, seen=now)
         elif what == "rules":
-            yield Fault(kind="rule_broken", subject=name, well=well, detail=row.why, since=row.since)
+            yield Fault(kind="rule_broken", subject=name, well=well, detail=row.why, since=row.since, seen=now)

@@ -31,6 +31,7 @@ from signalkeep.telemetry import get_logger
 from signalkeep.vitals import GatewayNumbers, IngestNumbers
 
 STATES: Final[dict[Health, State]] = {"ok": "up", "degraded": "degraded", "failed": "down"}
+GAPS: Final = 3  # so many writes missed, and nobody knows how things were meanwhile
 OF_GATEWAYS: Final = {"gateway", "sockets", "journal-syncs"}
 
 log = get_logger()
@@ -90,7 +91,9 @@ class BeatWriter:
         clock = await self._compare_clocks(self._connection)
         seen = [*seen_of(picture, self._took_s), clock, *self._rules.look(picture), *self._certificates]
         started_s = self._clock.monotonic()
-        await services.write_host(self._connection, self._host, beats_of(picture), seen)
+        await services.write_host(
+            self._connection, self._host, beats_of(picture), seen, gap_s=GAPS * self._settings.monitor.write_every_s
+        )
         self._took_s = self._clock.monotonic() - started_s
 
     async def _look_at_certificates(self) -> None:

@@ -52,13 +52,13 @@ DELETE FROM heartbeat WHERE host = $1 AND NOT EXISTS (
     WHERE (b.role, b.instance) = (heartbeat.role, heartbeat.instance))
 """
 
-# How services are.
+# How services are. Nobody knows how they were while nobody looked: after a gap of more than $6 a state begins anew.
 WRITE_SERVICES: Final = """
 INSERT INTO service AS s (host, name, state, why, took_s)
 SELECT $1, name, state, why, took_s FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[])
     AS n (name, state, why, took_s)
 ON CONFLICT (host, name) DO UPDATE SET
-    since = CASE WHEN s.state = EXCLUDED.state THEN s.since ELSE now() END,
+    since = CASE WHEN s.state = EXCLUDED.state AND s.at >= now() - $6::interval THEN s.since ELSE now() END,
     state = EXCLUDED.state, why = EXCLUDED.why, took_s = EXCLUDED.took_s, at = now()
 """
 
@@ -155,8 +155,18 @@ class LastBeat(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.role}-{self.instance}"
 
 
-async def write_host(connection: Connection, host: str, beats: Sequence[Beat], seen: Sequence[Seen]) -> None:
-    """All that a monitor sees of its machine, instead of what it saw before."""
+async def write_host(
+    connection: Connection,
+    host: str,
+    beats: Sequence[Beat],
+    seen: Sequence[Seen],
+    *,
+    gap_s: float = limits.HOST_SILENT_S,
+) -> None:
+    """All that a monitor sees of its machine, instead of what it saw before.
+
+    `gap_s`: what was seen longer ago than this says nothing of the time between.
+    """
     beats, seen = beats[: limits.BEAT_ROWS_MAX], seen[: limits.BEAT_ROWS_MAX]
     values = [
         (
@@ -169,15 +179,17 @@ async def write_host(connection: Connection, host: str, beats: Sequence[Beat], s
         if values:
             await connection.execute(WRITE_BEATS, host, *zip(*values, strict=True), limits.RESTARTS_REMEMBERED)
         await connection.execute(FORGET_BEATS, host, [one.role for one in beats], [one.instance for one in beats])
-        await note(connection, host, seen)
+        await note(connection, host, seen, gap_s=gap_s)
         await connection.execute(FORGET_SERVICES, host, [one.name for one in seen])
 
 
-async def note(connection: Connection, host: str, seen: Sequence[Seen]) -> None:
+async def note(
+    connection: Connection, host: str, seen: Sequence[Seen], *, gap_s: float = limits.HOST_FORGOTTEN_S
+) -> None:
     """How these are; others of the host stay as they are."""
     if seen:
         values = [(one.name, one.state, one.why, one.took_s) for one in sorted(seen, key=lambda one: one.name)]
-        await connection.execute(WRITE_SERVICES, host, *zip(*values, strict=True))
+        await connection.execute(WRITE_SERVICES, host, *zip(*values, strict=True), timedelta(seconds=gap_s))
 
 
 async def keep_only(connection: Connection, names: Collection[str]) -> None:
