@@ -36,6 +36,7 @@ class Organizers:
             "SIGNALKEEP_DATABASE__DSN": dsn,
             "SIGNALKEEP_JOURNAL__ALLOW_UNSAFE": "true",
             "SIGNALKEEP_QUALITY__ENABLED": "false",
+            "SIGNALKEEP_AUDIT__EVERY_S": "0",  # so that nobody clears what the test says of the sums
             "SIGNALKEEP_NOTIFY": json.dumps(settings),
         }
 
@@ -68,9 +69,9 @@ async def test_the_database_goes_the_organizer_is_killed_and_both_come_back(
         channels = {"ops": hook.settings, "slow": {**silent.settings, "timeout_s": 0.3}}
         async with door_to(dsn) as door:
             organizers = Organizers(door.dsn, tmp_path, channels=channels, admins=["ops", "slow"], database_away_s=0.5)
-            canary = Condition(kind="canary_lost", subject="host7", detail="nothing came")
+            sums = Condition(kind="sums_off", subject="host7", detail="a row is missing")
             with organizers.one() as first:
-                await observe(connection, "services", [canary], datetime.now(UTC))
+                await observe(connection, "audit", [sums], datetime.now(UTC))
                 await wait_until_async(
                     lambda: connection.fetchval("SELECT true FROM notification WHERE state = 'sent'")
                 )
@@ -89,7 +90,7 @@ async def test_the_database_goes_the_organizer_is_killed_and_both_come_back(
         kinds = [
             (one["what"], one["incident"]["kind"]) for one in hook.got if one["incident"]["kind"] != "channel_failing"
         ]
-        assert kinds == [("opened", "canary_lost"), ("opened", "database_away"), ("cleared", "database_away")]
+        assert kinds == [("opened", "sums_off"), ("opened", "database_away"), ("cleared", "database_away")]
     row = await connection.fetchrow("SELECT state, opened_at, cleared_at FROM incident WHERE kind = 'database_away'")
     assert row is not None
     assert row["state"] == "cleared"
