@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from signalkeep.errors import SettingsError
+from signalkeep.model import CANARY_MODEL
 from signalkeep.rulebook import Rulebook, rulebook_of
 from signalkeep.rules.catalogue import BY_ID, RULES
 from signalkeep.rules.contract import LAST_BIT, OWN_FIRST_BIT, Limit, Rule, Scope
@@ -83,6 +84,11 @@ def test_a_rule_can_be_off_for_all_or_for_some_and_on_again(off: object, on: obj
     assert [one.rule.id for one in book.profile("", "").alone] == ["TST-02"]
     assert [one.rule.id for one in book.profile("A", "").alone] == ["TST-01", "TST-02"]
     assert [one.rule.id for one in book.profile("B", "").alone] == []
+
+
+def test_our_own_canary_is_judged_by_no_rule() -> None:
+    book = Rulebook(QualitySettings())
+    assert [rule.id for rule in book.rules if book.limits_of(rule, CANARY_MODEL, "") is not None] == []
 
 
 def test_a_profile_has_the_limits_and_is_made_once() -> None:

@@ -79,6 +79,23 @@ def test_no_password_is_shown_wherever_it_stands(tmp_path: Path) -> None:
     assert (gone["value"], "No such file" in str(gone["origin"])) == ("", True)
 
 
+def test_no_password_of_a_watched_service_is_shown(tmp_path: Path) -> None:
+    watch = [
+        {"name": "a", "sql": "SELECT 1", "dsn": DSN},
+        {"name": "b", "http": f"https://me:{SECRET}@shop.example/health?token={SECRET}"},
+        {"name": "c", "tcp": "db.example:5432", "every_s": 7.0},
+    ]
+    for arguments in ((), ("--json",)):
+        done = run("show", "--data", str(tmp_path), *arguments, SIGNALKEEP_SERVICES__WATCH=json.dumps(watch))
+        assert SECRET not in done.output
+        assert "https://me:********@shop.example/health" in done.output
+    value = shown(tmp_path, SIGNALKEEP_SERVICES__WATCH=json.dumps(watch))["services.watch"]["value"]
+    assert isinstance(value, list)
+    assert value[2] == watch[2]
+    bad = run("show", "--data", str(tmp_path), SIGNALKEEP_SERVICES__WATCH=json.dumps([{"name": "a", "dsn": DSN}]))
+    assert SECRET not in str(bad.exception)
+
+
 @pytest.mark.parametrize("name", ["password", "smtp_password", "api_token", "secret", "signing_key"])
 def test_what_is_called_a_secret_is_masked(name: str) -> None:
     assert masked(("x", name), "abc") == "********"

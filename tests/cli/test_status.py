@@ -22,8 +22,10 @@ from signalkeep.clock import SystemClock
 from signalkeep.journal.files import LocalFileSystem
 from signalkeep.journal.writer import JournalWriter
 from signalkeep.roles import RoleFile, RoleState
-from signalkeep.store import journals
+from signalkeep.store import journals, services
+from signalkeep.store.incidents import Condition, observe
 from signalkeep.store.schema import HEAD
+from signalkeep.store.services import Seen
 from tests.builders import NUMBER, ask, event, fill
 from tests.servers import connected, run_sync
 
@@ -172,6 +174,30 @@ def test_findings_and_refusals_are_shown(dsn: str, data: Path) -> None:
     assert "refused   checksum 5" in text
     assert "finding   k: s1: [d]" in text
     assert "7 in all" in text
+
+
+def test_services_that_are_not_well_are_shown_with_the_incidents(dsn: str, data: Path) -> None:
+    announce(data, "gateway", "ingest")
+
+    async def work() -> None:
+        async with connected(dsn) as connection:
+            await services.write_host(connection, "h1", [], [Seen("clock"), Seen("broker", "degraded", "it is away")])
+            away = [Condition(kind="broker_away", subject="the broker", detail="h1: it is away")]
+            await observe(connection, "services", away, datetime.now(UTC))
+
+    assert as_json(dsn, data)["services"]["services"] == 0
+    assert "services" not in run(dsn, data).stdout
+    run_sync(work())
+    page = as_json(dsn, data)["services"]
+    assert (page["services"], page["hosts"], page["unwell_count"], page["open"]) == (2, 1, 1, 1)
+    (unwell,) = page["unwell"]
+    assert {key: unwell[key] for key in ("host", "name", "state", "why")} == {
+        "host": "h1", "name": "broker", "state": "degraded", "why": "it is away",
+    }  # fmt: skip
+    text = run(dsn, data).stdout
+    assert "services  2 on 1 machine, 1 not well\n" in text
+    assert f"degraded  broker on h1 since {datetime.now(UTC):%Y-%m-%d} " in text
+    assert "UTC: it is away\nincidents 1 open\n" in text
 
 
 def test_a_directory_that_never_was(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from signalkeep.integrity.fleet import judge_fleet
+from signalkeep.model import CANARY_MODEL
 from signalkeep.rulebook import Rulebook
 from signalkeep.rules.catalogue import BY_ID
 from signalkeep.rules.contract import Rule, Scope
@@ -72,6 +73,17 @@ async def test_what_is_seen_is_what_is_there(connection: Connection, spy: Spy) -
     await look(connection, NOW + timedelta(hours=1))
     second = spy.views[1]
     assert (second.signals, second.frames, second.refused) == (3, 3, {"checksum": 7})
+
+
+async def test_our_own_signals_are_no_part_of_the_fleet(connection: Connection, spy: Spy) -> None:
+    await registry.register(connection, "canary-h", model=CANARY_MODEL, actor="tests")
+    feed = await Feed.open(connection)
+    await feed.write(connection, event("canary-h", minute=30))
+    await look(connection, NOW)
+    await feed.write(connection, event("canary-h", minute=20), event("canary-h", minute=10, latitude="north"))
+    await look(connection, NOW + timedelta(hours=1))
+    second = spy.views[1]
+    assert (second.signals, second.frames, second.active_devices, list(second.groups)) == (0, 0, 0, [])
 
 
 async def test_the_same_hour_of_the_weeks_before_is_what_is_usual(connection: Connection, spy: Spy) -> None:
