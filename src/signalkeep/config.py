@@ -39,6 +39,7 @@ from signalkeep.sections import (
 from signalkeep.sections.base import Section
 from signalkeep.sections.notify import NotifySettings
 from signalkeep.sections.services import AuditSettings, ServicesSettings
+from signalkeep.sections.devices import DevicesSettings
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     broker: BrokerSettings = BrokerSettings()
     quality: QualitySettings = QualitySettings()
+    devices: DevicesSettings = DevicesSettings()
     organizer: OrganizerSettings = OrganizerSettings()
     notify: NotifySettings = NotifySettings()
     monitor: MonitorSettings = MonitorSettings()

@@ -157,6 +157,11 @@ ABANDONED_S: Final = 2  # after which PostgreSQL notices that who asked for some
 JOBS_OVERDUE: Final = 3  # times as long as it should take until its next run
 FLEET_LOOK_S: Final = 300.0  # how often it looks whether an hour is over
 
+# Devices
+DEVICE_PAGE_ROWS: Final = 1_000  # judged in one go, then other jobs have their turn
+TROUBLES_PAGE_ROWS: Final = 5_000  # written by one statement
+ACTIVE_S: Final = 24 * 3600.0  # a device heard of within it is an active one
+
 # Incidents
 REOPEN_S: Final = 600.0  # what comes back sooner after it was cleared is the same incident
 

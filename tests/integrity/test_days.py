@@ -127,7 +127,7 @@ def test_a_finding_sums_up_the_hits() -> None:
     assert (found.begins_at, found.ends_at) == (NOON + timedelta(minutes=1), NOON + timedelta(minutes=3))
     first, last = msgspec.json.decode(found.first_sample.text), msgspec.json.decode(found.last_sample.text)
     assert (first["seq"], last["seq"], last["latitude"]) == (101, 301, 38.0)
-    assert found.live
+    assert found.live_hits
 
 
 def test_enough_good_signals_clear_it() -> None:

@@ -110,7 +110,14 @@ def test_a_hit_of_a_day_rule_marks_its_readings_and_keeps_what_others_found() ->
         NOON_S + 10,
         NOON_S + 20,
     )
-    assert not first.live, "a day is judged afterwards: it alarms nobody"
+    assert first.live
+    assert second.live
+
+
+def test_a_hit_of_a_day_rule_on_what_came_late_alarms_nobody() -> None:
+    late = reading(10, received_s=NOON_S + 4000)
+    judged = judge_the_day(day_of([reading(0), late]), profile_of(of_days("TST-01", DayHit([0, 1], "drifts")))).judged
+    assert [one.hits[0].live for one in judged] == [True, False]
 
 
 def test_a_day_rule_can_doubt_positions_or_ask_for_caution() -> None:

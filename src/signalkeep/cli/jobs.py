@@ -8,6 +8,7 @@ from signalkeep import limits
 from signalkeep.cli.service_jobs import judging_job, service_jobs
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
+from signalkeep.integrity.devices import DeviceCheck
 from signalkeep.integrity.fleet import judge_fleet
 from signalkeep.integrity.quality import QualitySweep
 from signalkeep.integrity.runner import Job
@@ -27,6 +28,7 @@ def jobs_of(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | 
     """
     jobs = [
         *quality_jobs(settings, clock),
+        *device_jobs(settings, clock),
         *service_jobs(settings, clock),
         *notify_jobs(settings, clock, channels),
     ]
@@ -72,3 +74,11 @@ def notify_jobs(settings: Settings, clock: Clock, channels: Mapping[str, Channel
 
     found = channels_of(settings.notify, clock) if channels is None else channels
     return [Job("notify", limits.NOTIFY_S, route), *map(sender, found.values())]
+
+
+def device_jobs(settings: Settings, clock: Clock) -> list[Job]:
+    """What ails devices."""
+    devices = settings.devices
+    if not devices.enabled:
+        return []
+    return [Job("devices", devices.every_s, DeviceCheck(devices, clock).run)]

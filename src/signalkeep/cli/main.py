@@ -19,6 +19,7 @@ from signalkeep.cli.demo import fleet
 from signalkeep.cli.devices import app as devices_app
 from signalkeep.cli.devices_edit import assign, retire, set_, unassign
 from signalkeep.cli.devices_erase import erase
+from signalkeep.cli.devices_health import health
 from signalkeep.cli.devices_import import import_
 from signalkeep.cli.doctor import doctor
 from signalkeep.cli.errors import app as errors_app
@@ -71,6 +72,7 @@ app.command("upgrade-database")(upgrade_database)
 app.command(hidden=True)(fleet)
 devices_app.command("set")(set_)
 devices_app.command("import")(import_)
+devices_app.command()(health)
 devices_app.command()(retire)
 devices_app.command()(erase)
 devices_app.command()(assign)

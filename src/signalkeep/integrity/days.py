@@ -214,7 +214,8 @@ def _findings(rows: Sequence[Row], judged: DayJudged, marks: Sequence[Row], begi
         found.append(
             FoundRow(
                 rule_id, hit.detail, tally.count, str(hit.rule.severity), state, hit.rule.version,
-                moment(tally.begins_s), moment(tally.ends_s), _sample(*tally.first), _sample(*tally.last), tally.live,
+                moment(tally.begins_s), moment(tally.ends_s), _sample(*tally.first), _sample(*tally.last),
+                tally.live_hits, tally.live_at,
             )
         )  # fmt: skip
     return found
@@ -254,7 +255,7 @@ def _errors(rows: Sequence[Row], judged: Sequence[Judged], known: Known, begins:
             FoundRow(
                 rule_id, detail, count, str(severity),
                 "dismissed" if dismissed is None or rule_id in dismissed else "confirmed", 1, moment(since_s),
-                moment(at_s), sample, sample, hit.live,
+                moment(at_s), sample, sample, count if hit.live else 0, moment(at_s) if hit.live else None,
             )
         )  # fmt: skip
     return found

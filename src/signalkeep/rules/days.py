@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from signalkeep import limits
-from signalkeep.rules.judge import Applied, Hit, Judge, Judged, Profile, marks_of, storable
+from signalkeep.rules.judge import Applied, Hit, Judge, Judged, Profile, is_live, marks_of, storable
 from signalkeep.rules.reading import Contact, Reading, Recent
 
 
@@ -96,6 +96,6 @@ def _place(one: Applied, hit: DayHit, day: DeviceDay, judged: list[Judged], unpl
         unplaced.append(Hit(one.rule, day.begins_s, day.begins_s, storable(hit.detail), False, 0))
         return
     for place, at_s in zip(hit.places, times, strict=True):
-        before = judged[place]
-        hits = (*before.hits, Hit(one.rule, times[0], at_s, storable(hit.detail), False, marks))
+        before, live = judged[place], is_live(day.readings[place])
+        hits = (*before.hits, Hit(one.rule, times[0], at_s, storable(hit.detail), live, marks))
         judged[place] = Judged(before.flags | marks, hits, before.asked)

@@ -342,12 +342,17 @@ def _point(reading: Reading) -> Point:
     return Point(reading.time_s, reading.latitude, reading.longitude, reading.speed_kmh)
 
 
+def is_live(reading: Reading) -> bool:
+    """Whether it came in time and in order. What comes late alarms nobody."""
+    delay_s = 0.0 if reading.time_s is None else reading.received_s - reading.time_s
+    return not reading.behind_s and -limits.POSITION_FUTURE_S_MAX <= delay_s <= limits.QUALITY_LIVE_S_MAX
+
+
 def _judged(found: list[tuple[Applied, str, float]], reading: Reading, asked: int) -> Judged:
     if not found:
         return Judged(0, (), asked)
     at_s = reading.received_s if reading.time_s is None else reading.time_s
-    delay_s = reading.received_s - at_s
-    live = not reading.behind_s and -limits.POSITION_FUTURE_S_MAX <= delay_s <= limits.QUALITY_LIVE_S_MAX
+    live = is_live(reading)
     flags = 0
     hits = []
     for one, detail, since_s in found:

@@ -4,8 +4,8 @@
     2  floor    `device.erased_to` is raised under the device's lock, with a new revision: ingest that is under way
                 decodes again, and from now on only counts what lies at or below the floor
     3  rows     signals, quarantine rows and kept frames go in transactions of bounded size, each with its ledger entry
-    4  state    the latest position becomes that of what is left, what rules said of those days goes;
-                `erased_at` says that it is done
+    4  state    the latest position becomes that of what is left, what rules said of those days goes, and what was
+                said of troubles then; `erased_at` says that it is done
 
 Whatever interrupts it, it can be taken up again: `restore_floors` raises floors that the file has and the database
 does not (it was restored from a backup), `finish_erasures` deletes what lies below floors where that is not done.
@@ -111,6 +111,16 @@ DELETE FROM finding f WHERE device_id = $1 AND (day <= $2::date OR day <= $2::da
     "DELETE FROM quality_mark WHERE device_id = $1 AND ends_at <= $2",
     "UPDATE quality_mark SET begins_at = $2::timestamptz + interval '1 microsecond' WHERE device_id = $1"
     " AND begins_at <= $2",
+)
+
+# What ails the device is found again from what is left; texts of incidents may name places and times that are gone.
+FORGET_TROUBLES: Final = (
+    "DELETE FROM device_trouble WHERE device_id = $1 AND since <= $2",
+    "UPDATE incident SET detail = '' WHERE device_id = $1 AND opened_at <= $2",
+    "UPDATE incident_event e SET note = '' FROM incident i"
+    " WHERE i.id = e.incident_id AND i.device_id = $1 AND e.at <= $2 AND e.note <> ''",
+    "UPDATE notification n SET body = '', payload = '{}' FROM incident_event e JOIN incident i ON i.id = e.incident_id"
+    " WHERE e.id = n.event_id AND i.device_id = $1 AND i.opened_at <= $2 AND n.state <> 'waiting'",
 )
 JUDGE_AGAIN: Final = """
 INSERT INTO quality_todo AS t (device_id, day)
@@ -292,7 +302,7 @@ async def _delete(
     async with connection.transaction():
         await connection.execute(sql.LOCK_DEVICES, [device_id])
         await connection.execute(FIND_POSITION, device_id, timedelta(seconds=limits.POSITION_FUTURE_S_MAX))
-        for statement in DELETE_QUALITY:
+        for statement in (*DELETE_QUALITY, *FORGET_TROUBLES):
             await connection.execute(statement, device_id, floor)
         await connection.execute(JUDGE_AGAIN, device_id, floor)
         await connection.execute(SAY_DONE, device_id, floor)

@@ -8,9 +8,10 @@ nothing is lost. Whom to tell is decided later, from the events (`notify`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -20,6 +21,9 @@ from signalkeep.kinds import KINDS, Stage
 from signalkeep.store.fleet import NOTES_CHARS_MAX, check_text
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.registry import log_action
+
+Key: TypeAlias = tuple[str, str]
+"""Kind and subject: what an incident is known by while it is not cleared."""
 
 _LOCK: Final = 0x73_6B_69_6E  # advisory lock of a transaction: one observation at a time
 
@@ -74,8 +78,9 @@ WHERE id = ANY($1::bigint[]) AND state <> 'cleared'
 """
 
 ADD_EVENTS: Final = """
-INSERT INTO incident_event (incident_id, at, what, who, note)
-SELECT id, $1, what, who, note FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[]) AS e (id, what, who, note)
+INSERT INTO incident_event (incident_id, at, what, who, note, routed_at)
+SELECT id, $1, what, who, note, $6
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[]) AS e (id, what, who, note)
 """
 
 
@@ -116,11 +121,18 @@ class Observed(msgspec.Struct):
 
 
 async def observe(
-    connection: Connection, source: str, conditions: Sequence[Condition], now: datetime, *, clear: bool = True
+    connection: Connection,
+    source: str,
+    conditions: Sequence[Condition],
+    now: datetime,
+    *,
+    clear: bool = True,
+    part_of: Mapping[Key, Key] = {},
 ) -> Observed:
     """Bring the incidents of a check to what it sees now.
 
-    `clear=False`: what is not named is left as it is, because the check did not look at everything.
+    `clear=False`: what is not named is left as it is, because the check did not look at everything. `part_of`: of what
+    is not named, the condition that tells of it instead; where it is open it is cleared, and nobody is told of that.
     """
     by_key = {(one.kind, one.subject): one for one in conditions}
     assert all(KINDS[kind].source == source for kind, _ in by_key), "a kind belongs to one check"
@@ -136,27 +148,47 @@ async def observe(
         observed.worsened = [there[key]["id"] for key in worse]
         known = {key: row["id"] for key, row in there.items() if key in by_key} | again
         await _refresh(connection, {incident_id: by_key[key] for key, incident_id in known.items()}, now)
-        gone = [row["id"] for key, row in there.items() if key not in by_key] if clear else []
+        gone = {row["id"] for key, row in there.items() if key not in by_key} if clear else set()
         if gone:
-            await connection.execute(CLEAR, gone, now)
-        observed.cleared = gone
+            await connection.execute(CLEAR, list(gone), now)
+        observed.cleared = sorted(gone)
+        parts = {row["id"]: part_of[key] for key, row in there.items() if key in part_of and row["id"] in gone}
         events = [
             *((incident_id, "opened") for incident_id in observed.opened),
             *((incident_id, "reopened") for incident_id in observed.reopened),
             *((incident_id, "malfunction") for incident_id in observed.worsened),
-            *((incident_id, "cleared") for incident_id in observed.cleared),
+            *((incident_id, "cleared") for incident_id in observed.cleared if incident_id not in parts),
         ]
         await add_events(connection, events, now)
+        if parts:
+            await _tell_by_others(connection, source, parts, now)
     return observed
 
 
 async def add_events(
-    connection: Connection, events: Sequence[tuple[int, str]], now: datetime, *, who: str = "", note: str = ""
+    connection: Connection,
+    events: Sequence[tuple[int, str]],
+    now: datetime,
+    *,
+    who: str = "",
+    note: str = "",
+    routed_at: datetime | None = None,
 ) -> None:
-    """Write history: (incident, what) each. In the caller's transaction."""
+    """Write history: (incident, what) each. In the caller's transaction. `routed_at`: nobody is to be told."""
     if events:
         ids, whats = zip(*events, strict=True)
-        await connection.execute(ADD_EVENTS, now, ids, whats, [who] * len(ids), [note] * len(ids))
+        await connection.execute(ADD_EVENTS, now, ids, whats, [who] * len(ids), [note] * len(ids), routed_at)
+
+
+async def _tell_by_others(connection: Connection, source: str, parts: Mapping[int, Key], now: datetime) -> None:
+    """That incidents are cleared because another one tells of them, which has just been opened or is there."""
+    there = {(row["kind"], row["subject"]): row["id"] for row in await connection.fetch(OPEN_OF, source)}
+    by_other: dict[int, list[int]] = defaultdict(list)
+    for incident_id, key in parts.items():
+        by_other[there[key]].append(incident_id)
+    for other, ids in by_other.items():
+        events = [(incident_id, "cleared") for incident_id in ids]
+        await add_events(connection, events, now, note=f"part of incident {other}", routed_at=now)
 
 
 # Whether this was written down before.

@@ -67,13 +67,13 @@ ORDER BY d.device_id, s.wire_time
 ADD_FINDINGS: Final = """
 INSERT INTO finding AS f (
     kind, subject, detail, count, device_id, day, severity, state, rule_version, begins_at, ends_at, first_sample,
-    last_sample, live)
+    last_sample, live, live_hits, live_at)
 SELECT h.kind, h.subject, h.detail, h.count, h.device_id, h.day, h.severity, 'detected', h.version, h.begins_at,
-       h.ends_at, h.first_sample, h.last_sample, h.live
+       h.ends_at, h.first_sample, h.last_sample, h.live_hits > 0, h.live_hits, h.live_at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::date[], $7::text[], $8::int[],
-            $9::timestamptz[], $10::timestamptz[], $11::jsonb[], $12::jsonb[], $13::boolean[])
+            $9::timestamptz[], $10::timestamptz[], $11::jsonb[], $12::jsonb[], $13::bigint[], $14::timestamptz[])
     AS h (kind, subject, detail, count, device_id, day, severity, version, begins_at, ends_at, first_sample,
-          last_sample, live)
+          last_sample, live_hits, live_at)
 ON CONFLICT (device_id, day, kind) WHERE device_id IS NOT NULL DO UPDATE SET
     count = f.count + EXCLUDED.count, last_at = now(), rule_version = EXCLUDED.rule_version,
     state = CASE WHEN f.state = 'dismissed' THEN f.state ELSE 'detected' END,
@@ -81,7 +81,8 @@ ON CONFLICT (device_id, day, kind) WHERE device_id IS NOT NULL DO UPDATE SET
     last_sample = CASE WHEN EXCLUDED.ends_at >= f.ends_at THEN EXCLUDED.last_sample ELSE f.last_sample END,
     first_sample = CASE WHEN EXCLUDED.begins_at < f.begins_at THEN EXCLUDED.first_sample ELSE f.first_sample END,
     begins_at = least(f.begins_at, EXCLUDED.begins_at), ends_at = greatest(f.ends_at, EXCLUDED.ends_at),
-    live = f.live OR EXCLUDED.live
+    live = f.live OR EXCLUDED.live, live_hits = f.live_hits + EXCLUDED.live_hits,
+    live_at = greatest(f.live_at, EXCLUDED.live_at)
 """
 
 
@@ -139,11 +140,12 @@ def reading_of(row: Row) -> Reading:
 class Tally:
     """What a rule found on one day of a device."""
 
-    __slots__ = ("begins_s", "count", "ends_s", "first", "last", "live")
+    __slots__ = ("begins_s", "count", "ends_s", "first", "last", "live_hits", "live_s")
 
     def __init__(self) -> None:
         self.count = 0
-        self.live = False
+        self.live_hits = 0
+        self.live_s: float | None = None  # the latest of these
         self.begins_s = float("inf")
         self.ends_s = float("-inf")
         self.first: tuple[Hit, Any] | None = None
@@ -152,12 +154,18 @@ class Tally:
     def add(self, hit: Hit, signal: Any) -> None:
         """`signal`: whatever a sample is made of later."""
         self.count += 1
-        self.live = self.live or hit.live
+        if hit.live:
+            self.live_hits += 1
+            self.live_s = hit.at_s if self.live_s is None else max(self.live_s, hit.at_s)
         self.begins_s = min(self.begins_s, hit.since_s)
         if self.first is None or hit.at_s < self.first[0].at_s:
             self.first = (hit, signal)
         if self.last is None or hit.at_s >= self.last[0].at_s:
             self.last, self.ends_s = (hit, signal), hit.at_s
+
+    @property
+    def live_at(self) -> datetime | None:
+        return None if self.live_s is None else moment(self.live_s)
 
 
 def moment(at_s: float) -> datetime:
@@ -181,7 +189,8 @@ async def add_findings(connection: Connection, journal_id: int, stored: Iterable
         values.append((
             rule_id, finding_subject(numbers[device_id], day), hit.detail, tally.count, device_id,
             moment(day * 86_400).date(), str(hit.rule.severity), hit.rule.version, moment(tally.begins_s),
-            moment(tally.ends_s), _sample(*tally.first, journal_id), _sample(*tally.last, journal_id), tally.live,
+            moment(tally.ends_s), _sample(*tally.first, journal_id), _sample(*tally.last, journal_id),
+            tally.live_hits, tally.live_at,
         ))  # fmt: skip
     if values:
         await connection.execute(ADD_FINDINGS, *zip(*values, strict=True))

@@ -128,22 +128,25 @@ WHERE s.device_id = $1 AND s.wire_time = u.wire_time AND s.digest = u.digest
 PUT_FINDINGS: Final = """
 INSERT INTO finding AS f (
     kind, subject, detail, count, device_id, day, severity, state, rule_version, begins_at, ends_at, first_sample,
-    last_sample, live)
+    last_sample, live, live_hits, live_at)
 SELECT h.kind, $3, h.detail, h.count, $1, $2, h.severity, h.state, h.version, h.begins_at, h.ends_at, h.first_sample,
-       h.last_sample, h.live
+       h.last_sample, h.live_hits > 0, h.live_hits, h.live_at
 FROM unnest($4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::int[], $10::timestamptz[],
-            $11::timestamptz[], $12::jsonb[], $13::jsonb[], $14::boolean[])
-    AS h (kind, detail, count, severity, state, version, begins_at, ends_at, first_sample, last_sample, live)
+            $11::timestamptz[], $12::jsonb[], $13::jsonb[], $14::bigint[], $15::timestamptz[])
+    AS h (kind, detail, count, severity, state, version, begins_at, ends_at, first_sample, last_sample, live_hits,
+          live_at)
 ON CONFLICT (device_id, day, kind) WHERE device_id IS NOT NULL DO UPDATE SET
     detail = coalesce(nullif(EXCLUDED.detail, ''), f.detail), count = EXCLUDED.count, severity = EXCLUDED.severity,
     state = EXCLUDED.state, rule_version = EXCLUDED.rule_version, begins_at = EXCLUDED.begins_at,
     ends_at = EXCLUDED.ends_at,
     first_sample = CASE WHEN EXCLUDED.detail = '' THEN f.first_sample ELSE EXCLUDED.first_sample END,
     last_sample = CASE WHEN EXCLUDED.detail = '' THEN f.last_sample ELSE EXCLUDED.last_sample END,
-    live = f.live OR EXCLUDED.live, last_at = now()
-WHERE (f.detail, f.count, f.severity, f.state, f.rule_version, f.begins_at, f.ends_at, f.live OR EXCLUDED.live)
+    live = f.live OR EXCLUDED.live, live_hits = EXCLUDED.live_hits, live_at = EXCLUDED.live_at, last_at = now()
+WHERE (f.detail, f.count, f.severity, f.state, f.rule_version, f.begins_at, f.ends_at, f.live OR EXCLUDED.live,
+       f.live_hits, f.live_at)
     IS DISTINCT FROM (coalesce(nullif(EXCLUDED.detail, ''), f.detail), EXCLUDED.count, EXCLUDED.severity,
-                      EXCLUDED.state, EXCLUDED.rule_version, EXCLUDED.begins_at, EXCLUDED.ends_at, f.live)
+                      EXCLUDED.state, EXCLUDED.rule_version, EXCLUDED.begins_at, EXCLUDED.ends_at, f.live,
+                      EXCLUDED.live_hits, EXCLUDED.live_at)
 """
 WITHDRAW: Final = """
 UPDATE finding SET state = 'withdrawn', last_at = now()
@@ -196,7 +199,8 @@ class FoundRow(msgspec.Struct, frozen=True):
     ends_at: datetime
     first_sample: JsonText
     last_sample: JsonText
-    live: bool
+    live_hits: int
+    live_at: datetime | None
 
 
 class JudgedDay(msgspec.Struct):

@@ -176,23 +176,40 @@ COMMENT ON COLUMN service.took_s IS 'how long it took to answer, seconds; null: 
 COMMENT ON COLUMN service.since IS 'since when it has been in that state (UTC)';
 COMMENT ON COLUMN service.at IS 'when it was last looked at (UTC)';
 
+-- Of findings, what may alarm people: late data never does.
+ALTER TABLE finding
+    ADD COLUMN live_hits bigint NOT NULL DEFAULT 0,
+    ADD COLUMN live_at timestamptz;
+COMMENT ON COLUMN finding.live_hits IS 'of its hits, those that came in time and in order: these may alarm people';
+COMMENT ON COLUMN finding.live_at IS 'the latest of these, as the device says (UTC); null: there are none';
+CREATE INDEX finding_of_clocks ON finding (id) WHERE kind IN ('TIM-01', 'TIM-02', 'TIM-04', 'TIM-05');
+COMMENT ON INDEX finding_of_clocks IS 'findings of wrong clocks lie on days that are not those on which they came';
+
 CREATE TABLE device_trouble (
     device_id       integer NOT NULL REFERENCES device,
     kind            text NOT NULL,
+    stage           text NOT NULL CHECK (stage IN ('diagnostic', 'malfunction')),
     since           timestamptz NOT NULL,
-    seen_at         timestamptz NOT NULL,
+    hit_at          timestamptz NOT NULL,
     good_since      timestamptz,
-    hits            bigint NOT NULL DEFAULT 0,
-    bad_s           double precision NOT NULL DEFAULT 0,
-    detail          text NOT NULL DEFAULT '',
+    good_from       bigint NOT NULL,
+    hits            bigint NOT NULL,
+    bad_s           double precision NOT NULL,
+    detail          text NOT NULL,
+    part_of         text,
+    cleared_at      timestamptz,
     PRIMARY KEY (device_id, kind)
 );
-COMMENT ON TABLE device_trouble IS 'What ails a device, counted within the window: from this it is decided whether people must know.';
+COMMENT ON TABLE device_trouble IS 'What ails devices, and what has ailed them so lately that its hits still count. docs/devices.md says how it is judged.';
 COMMENT ON COLUMN device_trouble.device_id IS 'the device';
 COMMENT ON COLUMN device_trouble.kind IS 'as incident.kind';
-COMMENT ON COLUMN device_trouble.since IS 'when it was first seen (UTC)';
-COMMENT ON COLUMN device_trouble.seen_at IS 'when it was last seen (UTC)';
-COMMENT ON COLUMN device_trouble.good_since IS 'since when it has not been seen any more (UTC); null: it is there';
+COMMENT ON COLUMN device_trouble.stage IS 'diagnostic: seen; malfunction: often or long enough to tell people';
+COMMENT ON COLUMN device_trouble.since IS 'when it began (UTC)';
+COMMENT ON COLUMN device_trouble.hit_at IS 'the latest hit (UTC); of what lasts, such as silence: when it was first seen';
+COMMENT ON COLUMN device_trouble.good_since IS 'since when there was no hit (UTC); null: it lasts';
+COMMENT ON COLUMN device_trouble.good_from IS 'device_state.stored then: what was stored since is good';
 COMMENT ON COLUMN device_trouble.hits IS 'hits within the window';
-COMMENT ON COLUMN device_trouble.bad_s IS 'time within the window in which it was there, seconds';
+COMMENT ON COLUMN device_trouble.bad_s IS 'how long it was so within the window, seconds; of what lasts: when this was written';
 COMMENT ON COLUMN device_trouble.detail IS 'what was found last, for people';
+COMMENT ON COLUMN device_trouble.part_of IS 'subject of the shared fault that it is part of; null: it is the device''s own';
+COMMENT ON COLUMN device_trouble.cleared_at IS 'when it was over (UTC); kept as long as its hits count, so that only a new one opens it again; null: it ails';
