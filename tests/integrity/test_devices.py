@@ -1,19 +1,35 @@
-"""Devices that ail: from findings and silence to incidents, each once, and over when it is over."""
+"""Devices that ail: from signals, findings and silence to incidents, each once, and over when it is over."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from signalkeep.clock import SystemClock
+from signalkeep.ingest.triage import EPOCH
+from signalkeep.integrity import devices
 from signalkeep.integrity.devices import DeviceCheck
+from signalkeep.integrity.quality import QualitySweep
+from signalkeep.journal.record import FrameEntry
+from signalkeep.rulebook import Rulebook
+from signalkeep.rules.catalogue import BY_ID
+from signalkeep.sections import QualitySettings
 from signalkeep.sections.devices import DevicesSettings
+from signalkeep.store import assignments, device_health, fleet, registry
+from signalkeep.store.erasure import erase
 from signalkeep.store.postgres import Connection
+from tests.builders import Feed, event
+from tests.servers import connected
 
 pytestmark = pytest.mark.servers
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=100)
 
 
 class Clock:
@@ -29,17 +45,17 @@ class Clock:
         return self.at.timestamp()
 
 
-def ago(minutes: float) -> datetime:
-    return NOW - timedelta(minutes=minutes)
+def after(minutes: float) -> datetime:
+    return NOW + timedelta(minutes=minutes)
 
 
-async def add_devices(connection: Connection, numbers: list[str], model: str = "", **state: Any) -> None:
+async def add_devices(connection: Connection, numbers: Sequence[str], model: str = "", **state: Any) -> None:
     """Active devices that report every minute, each with a state."""
     values = {"last_received_at": NOW, "device_time": NOW, "stored_to": NOW, "stored": 100} | state
     await connection.execute(
         "INSERT INTO device (device_number, status, model, expected_interval_s, created_at, registered_at)"
         " SELECT n, 'active', $2, 60, $3, $3 FROM unnest($1::text[]) AS n",
-        numbers, model, NOW - timedelta(days=100),
+        numbers, model, LONG_AGO,
     )  # fmt: skip
     names = ", ".join(values)
     places = ", ".join(f"${n}" for n in range(2, len(values) + 2))
@@ -48,6 +64,24 @@ async def add_devices(connection: Connection, numbers: list[str], model: str = "
         " WHERE device_number = ANY($1::text[])",
         numbers, *values.values(),
     )  # fmt: skip
+
+
+async def find(connection: Connection, rule: str, hits: int = 1, minutes: float = 0, **changes: Any) -> None:
+    """A finding of device 1, as ingest leaves it."""
+    at = after(minutes)
+    values = {
+        "kind": rule, "subject": "device 1", "detail": "so it is", "count": hits, "day": at.date(), "state": "detected",
+        "severity": "warning", "begins_at": at, "ends_at": at, "live": hits > 0, "live_hits": hits, "live_at": at,
+        **changes,
+    }  # fmt: skip
+    names = ", ".join(values)
+    places = ", ".join(f"${n}" for n in range(1, len(values) + 1))
+    await connection.execute(
+        f"INSERT INTO finding ({names}, device_id) VALUES ({places}, (SELECT id FROM device WHERE device_number = '1'))"
+        " ON CONFLICT (device_id, day, kind) WHERE device_id IS NOT NULL DO UPDATE SET"
+        " live_hits = EXCLUDED.live_hits, live_at = EXCLUDED.live_at, ends_at = EXCLUDED.ends_at",
+        *values.values(),
+    )
 
 
 class Fleet:
@@ -59,20 +93,28 @@ class Fleet:
         self.check = DeviceCheck(DevicesSettings(**settings), self.clock)
 
     async def look(self, minutes: float = 0) -> str:
-        self.clock.at = NOW + timedelta(minutes=minutes)
+        self.clock.at = after(minutes)
         return await self.check.run(self.connection)
 
-    async def hear(self, minutes: float, records: int = 1, number: str = "1") -> None:
-        at = NOW + timedelta(minutes=minutes)
+    async def hear(self, minutes: float, records: int = 1, numbers: Sequence[str] = ("1",)) -> None:
         await self.connection.execute(
             "UPDATE device_state s SET last_received_at = $2, device_time = $2, stored_to = $2, stored = stored + $3"
-            " FROM device d WHERE d.id = s.device_id AND device_number = $1",
-            number, at, records,
+            " FROM device d WHERE d.id = s.device_id AND device_number = ANY($1::text[])",
+            numbers, after(minutes), records,
         )  # fmt: skip
 
     async def incidents(self) -> list[tuple[str, str, str, str]]:
+        """Kind, subject, stage and state of each."""
         rows = await self.connection.fetch("SELECT kind, subject, stage, state FROM incident ORDER BY id")
-        return [tuple(row) for row in rows]
+        return [(row["kind"], row["subject"], row["stage"], row["state"]) for row in rows]
+
+    async def told(self) -> list[tuple[str, str]]:
+        """What people will be told: subject and what happened, oldest first."""
+        rows = await self.connection.fetch(
+            "SELECT subject, what FROM incident_event e JOIN incident i ON i.id = e.incident_id"
+            " WHERE routed_at IS NULL ORDER BY e.id"
+        )
+        return [(row["subject"], row["what"]) for row in rows]
 
 
 async def test_a_silent_device_opens_one_incident_and_is_well_after_some_records_and_minutes(
@@ -87,3 +129,302 @@ async def test_a_silent_device_opens_one_incident_and_is_well_after_some_records
     assert await connection.fetchval("SELECT opened_at FROM incident") == NOW
     await fleet.hear(20)
     assert await fleet.look(20.5) == "1 devices ail: nothing new"
+    await fleet.hear(29, records=5)
+    assert await fleet.look(29) == "1 devices ail: nothing new"
+    await fleet.hear(31)
+    assert await fleet.look(31) == "0 devices ail: 1 cleared"
+    assert await fleet.told() == [("1", "opened"), ("1", "cleared")]
+    assert await connection.fetchval("SELECT count(*) FROM device_trouble") == 0
+
+
+async def test_only_active_devices_that_were_heard_of_are_missed(connection: Connection) -> None:
+    await add_devices(connection, ["retired", "unknown"])
+    await add_devices(connection, ["in its box"], last_received_at=None, device_time=None, stored_to=None)
+    for status in ("retired", "unknown"):
+        await connection.execute("UPDATE device SET status = $1 WHERE device_number = $1", status)
+    assert await Fleet(connection).look(100_000) == "0 devices ail: nothing new"
+
+
+async def test_a_device_that_is_retired_ails_no_longer(connection: Connection) -> None:
+    await add_devices(connection, ["1"])
+    fleet = Fleet(connection)
+    await fleet.look(11)
+    await connection.execute("UPDATE device SET status = 'retired'")
+    assert await fleet.look(12) == "0 devices ail: 1 cleared"
+
+
+async def test_a_parked_vehicle_may_rest_and_its_last_signal_is_read_once(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = device_health.last_signals
+
+    async def last_signals(connection: Connection, device_ids: Sequence[int]) -> Any:
+        asked.append(list(device_ids))
+        return await real(connection, device_ids)
+
+    monkeypatch.setattr(device_health, "last_signals", last_signals)
+    fleet = Fleet(connection)
+    await registry.register(connection, "1", actor="tests")
+    await connection.execute("UPDATE device SET expected_interval_s = 60, created_at = $1", LONG_AGO)
+    feed = await Feed.open(connection)
+    await feed.write(connection, sent(0, ignition=False))
+    assert await fleet.look(60) == await fleet.look(61) == "0 devices ail: nothing new"
+    assert len(asked) == 1
+    assert await fleet.look(24 * 60 + 1) == "1 devices ail: 1 opened"
+    await feed.write(connection, sent(2000, ignition=True))
+    await fleet.look(2001)
+    assert await fleet.look(2050) == "1 devices ail: nothing new"
+    assert len(asked) == 2
+    row = await connection.fetchrow("SELECT good_since, detail FROM device_trouble")
+    assert row is not None
+    assert tuple(row) == (None, "nothing for longer than 10 min")
+
+
+async def test_reports_without_a_position(connection: Connection) -> None:
+    fleet = Fleet(connection)
+    await registry.register(connection, "1", actor="tests")
+    await connection.execute("UPDATE device SET created_at = $1", LONG_AGO)
+    feed = await Feed.open(connection)
+    await feed.write(connection, sent(0))
+    await feed.write(connection, *(sent(n, latitude=None, longitude=None, ignition=True) for n in (30, 61)))
+    assert await fleet.look(59) == "0 devices ail: nothing new"
+    assert await fleet.look(61) == "1 devices ail: 1 opened"
+    assert await fleet.incidents() == [("no_fix", "1", "malfunction", "open")]
+    await feed.write(connection, *(sent(n) for n in range(70, 90)))
+    await fleet.look(71)
+    await feed.write(connection, *(sent(n) for n in range(90, 101)))
+    assert await fleet.look(100) == "1 devices ail: nothing new"
+    assert await fleet.look(101) == "0 devices ail: 1 cleared"
+
+
+# From signals, by rules ---------------------------------------------------------------------------------------------
+
+
+def sent(minute: float, number: str = "1", late_s: float = 2, **values: Any) -> FrameEntry:
+    at = after(minute)
+    received_at_us = (at + timedelta(seconds=late_s) - EPOCH) // timedelta(microseconds=1)
+    entry = event(number, message_date=at.isoformat(), **values)
+    return msgspec.structs.replace(entry, received_at_us=received_at_us)
+
+
+async def sweep(connection: Connection) -> None:
+    book = Rulebook(QualitySettings())
+    await QualitySweep(connection, book, SystemClock(), budget_s=60.0, settled_s=0.0).run()
+
+
+@pytest.mark.parametrize(("late_s", "opened"), [(2, True), (3600, False)])
+async def test_wrong_positions_are_a_malfunction_when_they_are_many_and_late_data_opens_nothing(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, late_s: float, opened: bool
+) -> None:
+    monkeypatch.setattr("signalkeep.rulebook.RULES", (BY_ID["POS-01"],))
+    await registry.register(connection, "1", actor="tests")
+    feed = await Feed.open(connection)
+    fleet = Fleet(connection, troubles={"position_faults": {"hits": 3}})
+
+    async def wrong(*minutes: float) -> list[tuple[str, str, str, str]]:
+        await feed.write(connection, *(sent(n, late_s=late_s, latitude=95.0) for n in minutes))
+        await sweep(connection)
+        await fleet.look(minutes[-1] + late_s / 60)
+        return await fleet.incidents()
+
+    assert await wrong(1, 2) == ([("position_faults", "1", "diagnostic", "open")] if opened else [])
+    assert await wrong(3) == ([("position_faults", "1", "malfunction", "open")] if opened else [])
+    assert await fleet.told() == ([("1", "opened"), ("1", "malfunction")] if opened else [])
+
+
+async def test_one_late_hit_after_live_ones_does_not_open_it_again(connection: Connection) -> None:
+    await add_devices(connection, ["1"])
+    fleet = Fleet(connection)
+    await find(connection, "DEV-02", hits=5)
+    await fleet.look(1)
+    await fleet.hear(31, records=20)
+    assert await fleet.look(31) == "0 devices ail: 1 cleared"
+    await connection.execute("UPDATE finding SET count = 9, ends_at = $1", after(30))
+    await fleet.hear(45)
+    assert await fleet.look(45) == "0 devices ail: nothing new"
+    await find(connection, "DEV-02", hits=6, minutes=50)
+    assert await fleet.look(50) == "1 devices ail: 1 opened"
+
+
+async def test_bad_minutes(connection: Connection) -> None:
+    await add_devices(connection, ["1"])
+    fleet = Fleet(connection, troubles={"jamming": {"hits": 1000}})
+    await find(connection, "DEV-02", hits=59, begins_at=after(-59))
+    await fleet.look(0)
+    assert await fleet.incidents() == [("jamming", "1", "diagnostic", "open")]
+    await find(connection, "DEV-02", hits=60, minutes=1, begins_at=after(-59))
+    assert await fleet.look(1) == "1 devices ail: 1 worsened"
+    (row,) = await device_health.ailing(connection, "1", 10)
+    assert (row["hits"], row["bad_minutes"], row["stage"]) == (60, 60.0, "malfunction")
+
+
+async def test_a_clock_is_judged_by_when_its_signals_came(connection: Connection) -> None:
+    """Its findings lie on days of another time, and never count as live."""
+    await add_devices(connection, ["1"])
+    years_ago = NOW - timedelta(days=7168)
+    sample = {"received_at": (NOW - timedelta(minutes=5)).isoformat()}
+    await find(
+        connection, "TIM-04", hits=7, day=years_ago.date(), begins_at=years_ago, ends_at=years_ago, live=False,
+        live_hits=0, live_at=None, first_sample=sample, last_sample=sample,
+    )  # fmt: skip
+    fleet = Fleet(connection)
+    await fleet.look(0)
+    assert await fleet.incidents() == [("wrong_clock", "1", "malfunction", "open")]
+    await fleet.hear(60, records=50)
+    await fleet.look(60)
+    assert await fleet.incidents() == [("wrong_clock", "1", "malfunction", "cleared")]
+
+
+async def test_restarts_are_judged_by_the_day(connection: Connection) -> None:
+    await add_devices(connection, ["1"])
+    await find(connection, "DEV-04", live_hits=0, live_at=None, live=False, last_at=NOW, severity="info")
+    fleet = Fleet(connection)
+    await fleet.look(1)
+    assert await fleet.incidents() == [("restart_loop", "1", "malfunction", "open")]
+
+
+async def test_what_a_person_dismisses_or_the_day_explains_counts_not(connection: Connection) -> None:
+    await add_devices(connection, ["1"])
+    await find(connection, "DEV-03", state="dismissed")
+    await find(connection, "DEV-02", state="withdrawn")
+    await find(connection, "KIN-03", hits=500)
+    await find(connection, "OWN-01", hits=500)
+    assert await Fleet(connection).look(1) == "0 devices ail: nothing new"
+
+
+async def test_the_limit_of_an_error_type_and_whose_vehicle_it_is(connection: Connection) -> None:
+    await add_devices(connection, ["1"])
+    await fleet.add_customer(connection, "Acme", actor="tests")
+    await fleet.add_vehicle(connection, "van 7", customer="Acme", actor="tests")
+    await assignments.assign(connection, "1", "van 7", actor="tests")
+    await find(connection, "ERR-1", hits=5, detail="Broken GPS: 5 hits within 24 h, the limit is 5")
+    looked = Fleet(connection)
+    looked.clock.at = datetime.now(UTC)
+    await looked.look(1)
+    row = await connection.fetchrow("SELECT kind, detail, hits, customer_id FROM incident")
+    assert row is not None
+    customer_id = await connection.fetchval("SELECT id FROM customer")
+    assert tuple(row) == ("error_limit", "ERR-1: Broken GPS: 5 hits within 24 h, the limit is 5", 5, customer_id)
+
+
+# Many at once -------------------------------------------------------------------------------------------------------
+
+NUMBERS = [f"{n:02}" for n in range(20)]
+
+
+async def test_many_of_a_model_are_one_incident_and_apart_again_when_it_ends(connection: Connection) -> None:
+    """First three are silent by themselves; with ten it is the model's fault; at the end one is left."""
+    await add_devices(connection, NUMBERS, "FMB920", last_received_at=after(20))
+    await add_devices(connection, [f"o{n}" for n in range(60)], "other", last_received_at=after(1000))
+    await connection.execute(
+        "UPDATE device_state SET last_received_at = $1 WHERE device_id <= 3", NOW
+    )  # the first three, earlier than the others
+    fleet = Fleet(connection)
+    assert await fleet.look(15) == "3 devices ail: 3 opened"
+    await fleet.hear(40, numbers=NUMBERS[10:])
+    assert await fleet.look(31) == "10 devices ail, 1 shared faults: 1 opened, 3 cleared"
+    assert await fleet.incidents() == [
+        *(("silent", number, "malfunction", "cleared") for number in NUMBERS[:3]),
+        ("shared_fault", "silent: model FMB920", "malfunction", "open"),
+    ]
+    row = await connection.fetchrow("SELECT id, scope, devices, detail FROM incident WHERE kind = 'shared_fault'")
+    assert row is not None
+    assert (row["scope"], row["devices"]) == ("group", 10)
+    assert row["detail"] == "10 of 20 active devices (50 %): 00, 01, 02, 03, 04 and 5 more"
+    notes = await connection.fetch("SELECT note, routed_at FROM incident_event WHERE what = 'cleared'")
+    assert {tuple(one) for one in notes} == {(f"part of incident {row['id']}", after(31))}
+    assert await fleet.told() == [*((one, "opened") for one in NUMBERS[:3]), ("silent: model FMB920", "opened")]
+    assert await fleet.look(32) == "10 devices ail, 1 shared faults: nothing new"
+    await fleet.hear(41, records=9, numbers=[*NUMBERS[:9], *NUMBERS[10:]])
+    await fleet.look(42)
+    await fleet.hear(53, records=9, numbers=[*NUMBERS[:9], *NUMBERS[10:]])
+    assert await fleet.look(53) == "1 devices ail: 1 opened, 1 cleared"
+    assert (await fleet.told())[-2:] == [("09", "opened"), ("silent: model FMB920", "cleared")]
+
+
+async def test_the_whole_fleet_is_ours_and_an_area_is_seen(connection: Connection) -> None:
+    await add_devices(connection, NUMBERS[:10], latitude=37.9, longitude=23.74)
+    await add_devices(connection, NUMBERS[10:], latitude=52.5, longitude=13.4)
+    await add_devices(connection, [f"o{n}" for n in range(40)], last_received_at=after(30))
+    fleet = Fleet(connection)
+    await fleet.look(20)
+    assert await fleet.incidents() == [("shared_fault", "silent: the whole fleet", "malfunction", "open")]
+    assert await connection.fetchval("SELECT customer_id FROM incident") is None
+    apart = Fleet(connection, group={"fleet_share": 1.0})
+    await connection.execute("UPDATE device_trouble SET part_of = NULL")
+    await apart.look(21)
+    (_, *others) = await apart.incidents()
+    assert [one[1] for one in others] == ["silent: around 37.875, 23.625", "silent: around 52.500, 13.500"]
+
+
+# Kills and erasures -------------------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """Nobody catches it but the test."""
+
+
+async def everything(connection: Connection) -> list[tuple[Any, ...]]:
+    return [
+        tuple(row)
+        for table in ("device_trouble ORDER BY device_id, kind", "incident ORDER BY id", "incident_event ORDER BY id")
+        for row in await connection.fetch(f"SELECT * FROM {table}")
+    ]
+
+
+@pytest.mark.parametrize("place", [(device_health, "put"), (devices, "observe")])
+async def test_a_look_that_is_cut_off_leaves_nothing_and_the_next_one_doubles_nothing(
+    connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    """Cut off when troubles are written, or when incidents are, too, and only the commit is left."""
+    await add_devices(connection, ["1", "2"])
+    await find(connection, "DEV-03")
+    real = getattr(*place)
+    async with connected(dsn) as other:
+
+        async def killed(*arguments: Any, **options: Any) -> None:
+            await real(*arguments, **options)
+            other.terminate()
+            raise KilledError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, killed)
+            with pytest.raises(Exception):  # noqa: B017 - the kill, or what the driver says of a connection that is gone
+                await Fleet(other).look(11)
+    assert await everything(connection) == []
+    fleet = Fleet(connection)
+    assert await fleet.look(11) == "2 devices ail: 3 opened"
+    once = await everything(connection)
+    assert await Fleet(connection).look(11) == "2 devices ail: nothing new"
+    assert await everything(connection) == once
+
+
+async def test_an_erasure_takes_troubles_and_texts_and_what_is_still_wrong_is_found_again(
+    connection: Connection, tmp_path: Path
+) -> None:
+    await add_devices(connection, ["1", "2"])
+    await find(connection, "ID-03", hits=4, detail="37.9800, 23.7300 and 52.5000, 13.4000")
+    fleet = Fleet(connection)
+    assert await fleet.look(11) == "2 devices ail: 3 opened"
+    incident_id = await connection.fetchval("SELECT id FROM incident WHERE kind = 'cloned'")
+    await connection.execute(
+        "INSERT INTO incident_event (incident_id, what, who, note, at)"
+        " VALUES ($1, 'acknowledged', 'ann', 'at home', $2)",
+        incident_id, after(11),
+    )  # fmt: skip
+    await erase(connection, "1", after(12), log=tmp_path / "log", actor="tests")
+    assert await connection.fetchval("SELECT count(*) FROM device_trouble t JOIN device d ON d.id = t.device_id"
+                                     " WHERE device_number = '1'") == 0  # fmt: skip
+    texts = await connection.fetch(
+        "SELECT detail, note FROM incident i JOIN incident_event e ON e.incident_id = i.id"
+        " JOIN device d ON d.id = i.device_id WHERE device_number = '1'"
+    )
+    assert {tuple(row) for row in texts} == {("", "")}
+    assert await connection.fetchval("SELECT detail FROM incident WHERE subject = '2'") != ""
+    await fleet.look(13)
+    assert sorted(await fleet.incidents()) == [
+        ("cloned", "1", "malfunction", "cleared"),
+        ("silent", "1", "malfunction", "open"),
+        ("silent", "2", "malfunction", "open"),
+    ]

@@ -80,9 +80,10 @@ SELECT d.model, count(*) AS devices FROM device d JOIN device_state s ON s.devic
 WHERE d.status = 'active' AND {_HEARD} >= $1 GROUP BY d.model
 """  # noqa: S608 - constant columns
 ACTIVE_IN_CELLS: Final = f"""
-SELECT floor((s.latitude + g.shift_deg) / $2)::int AS y, floor((s.longitude + g.shift_deg) / $2)::int AS x, g.shift_deg,
-       count(*) AS devices
-FROM device d JOIN device_state s ON s.device_id = d.id CROSS JOIN (VALUES (0::float8), ($2 / 2)) AS g (shift_deg)
+SELECT floor((s.latitude + g.shift_deg) / g.size_deg)::int AS y,
+       floor((s.longitude + g.shift_deg) / g.size_deg)::int AS x, g.shift_deg, count(*) AS devices
+FROM device d JOIN device_state s ON s.device_id = d.id
+CROSS JOIN (VALUES ($2::float8, 0::float8), ($2, $2 / 2)) AS g (size_deg, shift_deg)
 WHERE d.status = 'active' AND {_HEARD} >= $1 AND s.latitude IS NOT NULL AND s.longitude IS NOT NULL
 GROUP BY 1, 2, 3 HAVING count(*) >= $3
 """  # noqa: S608 - constant columns
