@@ -3,6 +3,7 @@
     python -m benchmarks.bench [--seconds 60] [--place DIR] [--only decode,ingest] [--save]
     python -m benchmarks.bench --only broker      what RabbitMQ between gateway and ingest costs; three minutes
     python -m benchmarks.bench --only rules       what rules of quality cost; four minutes
+    python -m benchmarks.bench --only devices     what a look at 100,000 devices costs; two minutes
 
 Everything runs on this machine at the same time: load, gateway, ingest and PostgreSQL share its cores, as they do for a
 user on one machine. Compare ratios, not figures of different machines. `--save` writes the results, with the machine
@@ -26,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceiling, end_to_end, judging, machine, relaying, report, stages, through_broker
+from benchmarks import ceiling, devices, end_to_end, judging, machine, relaying, report, stages, through_broker
 from benchmarks.core import Core
 from signalkeep import __version__
 from signalkeep.simulate.fleet import FIRST_NUMBER, device_numbers
@@ -39,7 +40,7 @@ INGESTED = 200_000
 FLAT_OUT_S = 10.0
 KEPT_UP = 0.85  # of the capacity: what is asked for a minute, so that no backlog grows
 RESULTS = Path(__file__).parent / "results"
-STAGES = ("decode", "journal", "gateway", "idle", "ingest", "relay", "rules", "end_to_end", "broker")
+STAGES = ("decode", "journal", "gateway", "idle", "ingest", "relay", "rules", "devices", "end_to_end", "broker")
 
 
 def run_stages(only: set[str], place: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -157,6 +158,8 @@ def main() -> None:
     }
     if "rules" in only:
         result["rules"] = judging.run(given.place, say)
+    if "devices" in only:
+        result["devices"] = devices.run(given.place, say)
     if "end_to_end" in only:
         result["end_to_end"] = run_end_to_end(given.place, given.seconds, say)
     if "broker" in only:

@@ -31,6 +31,8 @@ def text(result: dict[str, Any]) -> str:
         lines += table(("stage", "for", "measured"), rows)
     if "rules" in result:
         lines += _rules(result["rules"])
+    if "devices" in result:
+        lines += _devices(result["devices"])
     if "end_to_end" in result:
         lines += _end_to_end(result["end_to_end"])
     if "broker" in result:
@@ -79,6 +81,19 @@ def _rules(found: dict[str, Any]) -> list[str]:
         f"{_number(sweep['signals_per_s'])} signals/s, {sweep['sweep_cpu_us']:.1f} us of its processor time each.",
         "",
     ]
+
+
+def _devices(found: list[dict[str, Any]]) -> list[str]:
+    """What a look at all devices costs."""
+    rows = [
+        (
+            one["scene"], one["look"], f"{one['s']:.1f} / {one['cpu_s']:.1f}", _number(one["devices"] / one["s"]),
+            f"{one['peak_mib']:.0f}", f"{one['pause_s']:.2f}", one["said"],
+        )
+        for one in found
+    ]  # fmt: skip
+    head = ("scene", "look", "s / of its processor time", "devices /s", "peak MiB", "longest pause s", "came to")
+    return [f"## Are devices well? {_number(found[0]['devices'])} of them", "", *table(head, rows)]
 
 
 def _end_to_end(found: dict[str, Any]) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import judging, rabbit_node, report, through_broker
+from benchmarks import devices, judging, rabbit_node, report, through_broker
 from benchmarks.end_to_end import Run
 from benchmarks.relaying import relay
 from benchmarks.through_broker import Traffic
 from signalkeep.vitals import Histogram, IngestNumbers, RelayNumbers, Vitals, WorkerNumbers
 from tests.builders import RECEIVED
+from tests.servers import run_sync
 
 
 def vitals(role: str, numbers: Any) -> Vitals:
@@ -112,3 +113,14 @@ def test_every_rule_that_is_asked_has_a_price_and_rules_find_nothing_in_the_pack
     assert ["10 a packet", "200 / 150", "75% (70% to 80%)", "20.0 / 30.0", "10.0 / 10.0", "77%"] in lines
     assert [found["rules"][0]["id"], found["rules"][0]["scope"], f"{found['rules'][0]['us']:.2f}"] in lines
     assert "What is remembered of 10 devices" in page
+
+
+@pytest.mark.servers
+def test_a_look_at_devices_shows_what_it_costs_and_what_it_came_to(dsn: str) -> None:
+    found = run_sync(devices.look_at_scenes(dsn, lambda _: None, 200))
+    assert [one["scene"] for one in found] == [scene for scene in devices.SCENES for _ in range(2)]
+    assert "shared" in found[2]["said"], "30 % fall silent at once"
+    assert all(one["said"].endswith("nothing new") for one in found[1::2])
+    page = report.text({"at": "", "command": "", "signalkeep": "", "machine": {}, "stages": {}, "devices": found})
+    assert "## Are devices well? 200 of them" in page
+    assert found[0]["said"] in page

@@ -123,14 +123,14 @@ async def test_a_silent_device_opens_one_incident_and_is_well_after_some_records
     await add_devices(connection, ["1"])
     fleet = Fleet(connection)
     assert await fleet.look(10) == "0 devices ail: nothing new"
-    assert await fleet.look(11) == "1 devices ail: 1 opened"
-    assert await fleet.look(12) == "1 devices ail: nothing new"
+    assert await fleet.look(11) == "1 device ails: 1 opened"
+    assert await fleet.look(12) == "1 device ails: nothing new"
     assert await fleet.incidents() == [("silent", "1", "malfunction", "open")]
     assert await connection.fetchval("SELECT opened_at FROM incident") == NOW
     await fleet.hear(20)
-    assert await fleet.look(20.5) == "1 devices ail: nothing new"
+    assert await fleet.look(20.5) == "1 device ails: nothing new"
     await fleet.hear(29, records=5)
-    assert await fleet.look(29) == "1 devices ail: nothing new"
+    assert await fleet.look(29) == "1 device ails: nothing new"
     await fleet.hear(31)
     assert await fleet.look(31) == "0 devices ail: 1 cleared"
     assert await fleet.told() == [("1", "opened"), ("1", "cleared")]
@@ -171,10 +171,10 @@ async def test_a_parked_vehicle_may_rest_and_its_last_signal_is_read_once(
     await feed.write(connection, sent(0, ignition=False))
     assert await fleet.look(60) == await fleet.look(61) == "0 devices ail: nothing new"
     assert len(asked) == 1
-    assert await fleet.look(24 * 60 + 1) == "1 devices ail: 1 opened"
+    assert await fleet.look(24 * 60 + 1) == "1 device ails: 1 opened"
     await feed.write(connection, sent(2000, ignition=True))
     await fleet.look(2001)
-    assert await fleet.look(2050) == "1 devices ail: nothing new"
+    assert await fleet.look(2050) == "1 device ails: nothing new"
     assert len(asked) == 2
     row = await connection.fetchrow("SELECT good_since, detail FROM device_trouble")
     assert row is not None
@@ -189,12 +189,12 @@ async def test_reports_without_a_position(connection: Connection) -> None:
     await feed.write(connection, sent(0))
     await feed.write(connection, *(sent(n, latitude=None, longitude=None, ignition=True) for n in (30, 61)))
     assert await fleet.look(59) == "0 devices ail: nothing new"
-    assert await fleet.look(61) == "1 devices ail: 1 opened"
+    assert await fleet.look(61) == "1 device ails: 1 opened"
     assert await fleet.incidents() == [("no_fix", "1", "malfunction", "open")]
     await feed.write(connection, *(sent(n) for n in range(70, 90)))
     await fleet.look(71)
     await feed.write(connection, *(sent(n) for n in range(90, 101)))
-    assert await fleet.look(100) == "1 devices ail: nothing new"
+    assert await fleet.look(100) == "1 device ails: nothing new"
     assert await fleet.look(101) == "0 devices ail: 1 cleared"
 
 
@@ -244,7 +244,7 @@ async def test_one_late_hit_after_live_ones_does_not_open_it_again(connection: C
     await fleet.hear(45)
     assert await fleet.look(45) == "0 devices ail: nothing new"
     await find(connection, "DEV-02", hits=6, minutes=50)
-    assert await fleet.look(50) == "1 devices ail: 1 opened"
+    assert await fleet.look(50) == "1 device ails: 1 opened"
 
 
 async def test_bad_minutes(connection: Connection) -> None:
@@ -254,7 +254,7 @@ async def test_bad_minutes(connection: Connection) -> None:
     await fleet.look(0)
     assert await fleet.incidents() == [("jamming", "1", "diagnostic", "open")]
     await find(connection, "DEV-02", hits=60, minutes=1, begins_at=after(-59))
-    assert await fleet.look(1) == "1 devices ail: 1 worsened"
+    assert await fleet.look(1) == "1 device ails: 1 worsened"
     (row,) = await device_health.ailing(connection, "1", 10)
     assert (row["hits"], row["bad_minutes"], row["stage"]) == (60, 60.0, "malfunction")
 
@@ -323,7 +323,7 @@ async def test_many_of_a_model_are_one_incident_and_apart_again_when_it_ends(con
     fleet = Fleet(connection)
     assert await fleet.look(15) == "3 devices ail: 3 opened"
     await fleet.hear(40, numbers=NUMBERS[10:])
-    assert await fleet.look(31) == "10 devices ail, 1 shared faults: 1 opened, 3 cleared"
+    assert await fleet.look(31) == "10 devices ail, 1 shared fault: 1 opened, 3 cleared"
     assert await fleet.incidents() == [
         *(("silent", number, "malfunction", "cleared") for number in NUMBERS[:3]),
         ("shared_fault", "silent: model FMB920", "malfunction", "open"),
@@ -335,11 +335,11 @@ async def test_many_of_a_model_are_one_incident_and_apart_again_when_it_ends(con
     notes = await connection.fetch("SELECT note, routed_at FROM incident_event WHERE what = 'cleared'")
     assert {tuple(one) for one in notes} == {(f"part of incident {row['id']}", after(31))}
     assert await fleet.told() == [*((one, "opened") for one in NUMBERS[:3]), ("silent: model FMB920", "opened")]
-    assert await fleet.look(32) == "10 devices ail, 1 shared faults: nothing new"
+    assert await fleet.look(32) == "10 devices ail, 1 shared fault: nothing new"
     await fleet.hear(41, records=9, numbers=[*NUMBERS[:9], *NUMBERS[10:]])
     await fleet.look(42)
     await fleet.hear(53, records=9, numbers=[*NUMBERS[:9], *NUMBERS[10:]])
-    assert await fleet.look(53) == "1 devices ail: 1 opened, 1 cleared"
+    assert await fleet.look(53) == "1 device ails: 1 opened, 1 cleared"
     assert (await fleet.told())[-2:] == [("09", "opened"), ("silent: model FMB920", "cleared")]
 
 

@@ -92,8 +92,9 @@ class DeviceCheck:
             await store.put(connection, _changed(before, looked), _forgotten(before, looked))
             observed = await _observe(connection, looked, found, now)
         ill = {device_id for (device_id, _), one in looked.ailing.items() if one.cleared_s is None}
-        shared = f", {len(found)} shared faults" if found else ""
-        return f"{len(ill)} devices ail{shared}: {observed.words()}"
+        words = "1 device ails" if len(ill) == 1 else f"{len(ill)} devices ail"
+        shared = f", {len(found)} shared fault{'s' if len(found) > 1 else ''}" if found else ""
+        return f"{words}{shared}: {observed.words()}"
 
     def _limits(self, model: str) -> Mapping[Trouble, TroubleLimits]:
         found = self._of_models.get(model)
@@ -151,8 +152,7 @@ class DeviceCheck:
             return []
         since = now - timedelta(seconds=limits.ACTIVE_S)
         active = await store.active_devices(connection, since, int(values["devices"]))
-        await asyncio.sleep(0)
-        return groups(members, active, values)
+        return await asyncio.to_thread(groups, members, active, values)  # so that others have their turn
 
 
 def _note_groups(looked: Looked, found: Iterable[Group]) -> None:
