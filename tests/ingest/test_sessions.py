@@ -90,6 +90,24 @@ async def test_the_state_follows_the_latest_connection(connection: Connection) -
 
 
 @pytest.mark.servers
+async def test_when_a_gateway_ends_its_connections_end_with_it(connection: Connection) -> None:
+    """One that dies says nothing of them. Another one that the device connects to has a journal of its own."""
+    journal = Journal(connection)
+    await registry.register(connection, NUMBER, actor="tests")
+    await journal.feed(session("identified", 1))
+    connected = "SELECT connected FROM signal_latest"
+    journal_id = await journals.register(connection, UUID(int=1), "here", Path("/nowhere"), 1)
+    await journals.note_progress(connection, journal_id, 1, ended=True)
+    assert not await connection.fetchval(connected)
+    other_id = await journals.register(connection, UUID(int=2), "here", Path("/elsewhere"), 1)
+    pipeline = Pipeline(connection, other_id, [0], protocols=PROTOCOLS, rules=Rules())
+    await pipeline.ingest([Chunk(1, [session("identified", 2, "b:2")])])
+    assert await connection.fetchval(connected)
+    await journal.feed(session("identified", 0, "late:1"))
+    assert await connection.fetchval(connected), "an earlier connection to the one that has ended says nothing"
+
+
+@pytest.mark.servers
 async def test_devices_without_a_row_get_none_and_nothing_counts_twice(connection: Connection) -> None:
     journal = Journal(connection)
     await journal.feed(session("identified", 1), session("closed", 2))

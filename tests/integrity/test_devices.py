@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from signalkeep.cli.jobs import jobs_of
 from signalkeep.clock import SystemClock
+from signalkeep.config import load
 from signalkeep.ingest.triage import EPOCH
 from signalkeep.integrity import devices
 from signalkeep.integrity.devices import DeviceCheck
@@ -428,3 +431,62 @@ async def test_an_erasure_takes_troubles_and_texts_and_what_is_still_wrong_is_fo
         ("silent", "1", "malfunction", "open"),
         ("silent", "2", "malfunction", "open"),
     ]
+
+
+async def test_an_erasure_waits_for_a_look_that_has_read_what_goes(
+    connection: Connection, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_devices(connection, ["1"])
+    await find(connection, "ID-03", hits=4, detail="37.9800, 23.7300 and 52.5000, 13.4000")
+    go_on, real = asyncio.Event(), device_health.put
+
+    async def put(*arguments: Any) -> None:
+        await go_on.wait()
+        await real(*arguments)
+
+    monkeypatch.setattr(device_health, "put", put)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with connected(dsn) as one, connected(dsn) as other:
+        look = asyncio.create_task(Fleet(one).look(1))
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        await until(connection, held)
+        erasure = asyncio.create_task(erase(other, "1", after(12), log=tmp_path / "log", actor="tests"))
+        await until(connection, waiting)
+        go_on.set()
+        assert await look == "1 device ails: 1 opened"
+        await erasure
+    assert await connection.fetchval("SELECT detail FROM incident") == ""
+    assert await connection.fetchval("SELECT count(*) FROM device_trouble") == 0
+
+
+async def until(connection: Connection, counts: str) -> None:
+    """Until a query counts something."""
+    async with asyncio.timeout(60):
+        while not await connection.fetchval(counts):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_sent_of_it_is_emptied_and_what_waits_is_still_sent(
+    connection: Connection, tmp_path: Path
+) -> None:
+    await add_devices(connection, ["1"])
+    await find(connection, "ID-03")
+    await Fleet(connection).look(1)
+    for state in ("sent", "waiting"):
+        await connection.execute(
+            "INSERT INTO notification (id, event_id, channel, title, body, payload, state)"
+            " SELECT gen_random_uuid(), id, $1, 'cloned', 'at home', '{}', $1 FROM incident_event",
+            state,
+        )
+    await erase(connection, "1", after(12), log=tmp_path / "log", actor="tests")
+    rows = await connection.fetch("SELECT state, body FROM notification ORDER BY state")
+    assert [tuple(row) for row in rows] == [("sent", ""), ("waiting", "at home")]
+
+
+async def test_the_organizer_looks_after_devices_unless_it_is_told_not_to(connection: Connection) -> None:
+    await add_devices(connection, ["1"], last_received_at=LONG_AGO)
+    (job,) = [job for job in jobs_of(load(Path("/nowhere"), environ={}), SystemClock()) if job.name == "devices"]
+    assert job.every_s == 60
+    assert await job.work(connection) == "1 device ails: 1 opened"
+    off = load(Path("/nowhere"), environ={"SIGNALKEEP_DEVICES__ENABLED": "false"})
+    assert "devices" not in {job.name for job in jobs_of(off, SystemClock())}

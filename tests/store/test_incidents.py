@@ -77,6 +77,23 @@ async def test_who_has_not_looked_at_everything_clears_nothing(connection: Conne
     assert await see(connection, silent("1"), minutes=1, clear=False) == Observed()
 
 
+async def test_what_another_one_tells_of_is_cleared_without_a_word(connection: Connection) -> None:
+    await see(connection, silent("1"), silent("2"), silent("3"))
+    group = Condition(kind="shared_fault", subject="silent: model A", detail="2 of 2", devices=2)
+    told_by = ("shared_fault", "silent: model A")
+    part_of = {("silent", "1"): told_by, ("silent", "2"): told_by, ("silent", "9"): told_by}
+    seen = await see(connection, group, minutes=1, part_of=part_of)
+    assert (len(seen.opened), len(seen.cleared)) == (1, 3)
+    rows = await connection.fetch(
+        "SELECT i.subject, e.note, e.routed_at FROM incident_event e JOIN incident i ON i.id = e.incident_id"
+        " WHERE what = 'cleared' ORDER BY 1"
+    )
+    note, now = f"part of incident {seen.opened[0]}", NOW + timedelta(minutes=1)
+    assert [tuple(row) for row in rows] == [("1", note, now), ("2", note, now), ("3", "", None)]
+    apart = await see(connection, silent("1"), minutes=2)
+    assert (len(apart.reopened), len(apart.cleared)) == (1, 1)
+
+
 async def test_one_that_a_person_took_stays_taken(connection: Connection) -> None:
     await see(connection, silent())
     await connection.execute("UPDATE incident SET state = 'acknowledged', acknowledged_by = 'ann'")

@@ -24,7 +24,7 @@ import msgspec
 
 from signalkeep import limits
 from signalkeep.errors import CallerError, EnvironmentFault
-from signalkeep.store import erasure_log, sql
+from signalkeep.store import device_health, erasure_log, sql
 from signalkeep.store.erasure_log import NotedErasure
 from signalkeep.store.journals import add_finding
 from signalkeep.store.postgres import Connection
@@ -300,6 +300,7 @@ async def _delete(
         erased.frames += deleted[1]
         progress(erased.signals + erased.quarantined)
     async with connection.transaction():
+        await device_health.lock(connection)  # a look that is under way has read what is about to go
         await connection.execute(sql.LOCK_DEVICES, [device_id])
         await connection.execute(FIND_POSITION, device_id, timedelta(seconds=limits.POSITION_FUTURE_S_MAX))
         for statement in (*DELETE_QUALITY, *FORGET_TROUBLES):

@@ -141,6 +141,7 @@ NOTE_CONNECTED: Final = """
 UPDATE device_state s SET
     connections = s.connections + c.connections,
     connected_peer = CASE WHEN c.at >= s.connected_at IS NOT FALSE THEN c.peer ELSE s.connected_peer END,
+    connected_journal_id = CASE WHEN c.at >= s.connected_at IS NOT FALSE THEN $5 ELSE s.connected_journal_id END,
     connected_at = greatest(s.connected_at, c.at)
 FROM unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::text[]) AS c (device_id, connections, at, peer)
 WHERE s.device_id = c.device_id

@@ -102,15 +102,15 @@ async def move_positions(connection: Connection, candidates: Iterable[tuple[Fram
         await connection.execute(sql.MOVE_POSITION, *zip(*best.values(), strict=True))
 
 
-async def note_sessions(connection: Connection, sessions: dict[int, Sessions]) -> None:
-    """Let each device's state follow its connections. The caller holds the devices' locks."""
+async def note_sessions(connection: Connection, journal_id: int, sessions: dict[int, Sessions]) -> None:
+    """Let each device's state follow its connections to the gateway of this journal. The caller holds their locks."""
     connected = [
         (device_id, session.connections, session.connected_at, session.peer)
         for device_id, session in sessions.items()
         if session.connections
     ]
     if connected:
-        await connection.execute(sql.NOTE_CONNECTED, *zip(*connected, strict=True))
+        await connection.execute(sql.NOTE_CONNECTED, *zip(*connected, strict=True), journal_id)
     closed = [(device_id, at, peer) for device_id, session in sessions.items() for peer, at in session.closed.items()]
     if closed:
         await connection.execute(sql.NOTE_CLOSED, *zip(*closed, strict=True))

@@ -80,7 +80,8 @@ async def _write(connection: Connection, batch: IngestBatch) -> Written:
     for rows in batch.frames:
         counts[rows.device.id].frames += 1
     written = await _write_frames(connection, batch.journal_id, batch.frames, devices, counts)
-    await note_sessions(connection, {in_session[number]: batch.sessions[number] for number in in_session})
+    sessions = {in_session[number]: batch.sessions[number] for number in in_session}
+    await note_sessions(connection, batch.journal_id, sessions)
     await _note_other_entries(connection, batch)
     return written
 

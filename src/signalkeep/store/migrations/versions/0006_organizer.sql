@@ -213,3 +213,25 @@ COMMENT ON COLUMN device_trouble.bad_s IS 'how long it was so within the window,
 COMMENT ON COLUMN device_trouble.detail IS 'what was found last, for people';
 COMMENT ON COLUMN device_trouble.part_of IS 'subject of the shared fault that it is part of; null: it is the device''s own';
 COMMENT ON COLUMN device_trouble.cleared_at IS 'when it was over (UTC); kept as long as its hits count, so that only a new one opens it again; null: it ails';
+
+-- A gateway that dies closes no connection in its journal: what was connected to it is connected no longer.
+ALTER TABLE device_state ADD COLUMN connected_journal_id integer REFERENCES journal;
+COMMENT ON COLUMN device_state.connected_journal_id IS 'journal of the gateway that it last connected to; when that has ended, so has the connection';
+
+CREATE OR REPLACE VIEW signal_latest AS
+SELECT
+    d.id AS device_id, d.device_number, d.name AS device_name, d.status, d.model,
+    v.id AS vehicle_id, v.name AS vehicle_name, v.plate, c.id AS customer_id, c.name AS customer_name,
+    s.device_time, s.latitude, s.longitude, s.altitude_m, s.speed_kmh, s.course_deg,
+    s.last_received_at, s.last_protocol, s.last_peer,
+    coalesce(s.connected_at > coalesce(s.disconnected_at, '-infinity') AND j.ended_at IS NULL, false) AS connected,
+    s.connected_at, s.disconnected_at, d.expected_interval_s, s.quarantine_open
+FROM device d
+JOIN device_state s ON s.device_id = d.id
+LEFT JOIN journal j ON j.id = s.connected_journal_id
+LEFT JOIN assignment a ON a.device_id = d.id
+    AND (a.begins_at IS NULL OR a.begins_at <= now()) AND (a.ends_at IS NULL OR now() < a.ends_at)
+LEFT JOIN vehicle v ON v.id = a.vehicle_id
+LEFT JOIN customer c ON c.id = v.customer_id
+WHERE d.device_number <> '';
+COMMENT ON COLUMN signal_latest.connected IS 'its latest connection is not known to be closed, and the gateway of it not to have ended';
