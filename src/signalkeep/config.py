@@ -37,9 +37,9 @@ from signalkeep.sections import (
     speaking_udp,
 )
 from signalkeep.sections.base import Section
+from signalkeep.sections.devices import DevicesSettings
 from signalkeep.sections.notify import NotifySettings
 from signalkeep.sections.services import AuditSettings, ServicesSettings
-from signalkeep.sections.devices import DevicesSettings
 
 ENV_PREFIX = "SIGNALKEEP_"
 NOT_SETTINGS = {"SIGNALKEEP_DATA", "SIGNALKEEP_CONFIG", "SIGNALKEEP_VECTORS"}
