@@ -125,6 +125,7 @@ DATABASE_CONNECT_S_MAX: Final = 10.0
 DATABASE_COMMAND_S_MAX: Final = 120.0
 MIGRATION_S_MAX: Final = 24 * 3600.0  # one migration may rewrite a large table
 PARTITION_LOCK_S_MAX: Final = 5.0  # writers of device and journal queue behind us while we wait
+MONTH_COUNT_S_MAX: Final = 3600.0  # counting what a month holds, in nobody's way, before it is dropped
 FUTURE_S_MAX: Final = 24 * 3600  # a wire time later than received_at by more than this is quarantined
 POSITION_FUTURE_S_MAX: Final = 60  # device_state never moves further into the future than this
 AUDIT_DRAIN_S_MAX: Final = 60.0  # how long an audit with an oracle waits for ingest
@@ -155,6 +156,8 @@ JOB_AGAIN_S: Final = 5.0  # until a run is tried again that found the job runnin
 JOB_END_S: Final = 60.0  # over what a job may take: then Celery ends the process that runs it
 ABANDONED_S: Final = 2  # after which PostgreSQL notices that who asked for something has gone
 JOBS_OVERDUE: Final = 3  # times as long as it should take until its next run
+MONTHS_LOOK_S: Final = 3600.0  # how often months of signals are made ahead, and dropped
+MONTHS_AHEAD: Final = 2  # made before they begin
 FLEET_LOOK_S: Final = 300.0  # how often it looks whether an hour is over
 
 # Devices

@@ -121,6 +121,7 @@ async def test_everything_adds_up(core: Core) -> None:
         "replaced": 0,
         "erased": 0,
         "erased_quarantine": 0,
+        "expired": 0,
     }
 
 
@@ -202,6 +203,7 @@ FROM quarantine q WHERE q.id = 4 AND q.device_id = s.device_id;
             "(2 released, 1 discarded, 0 replaced), the table 3 (1 released, 1 discarded",
         ),
         (f"UPDATE device_state SET suppressed = 1 {OF_DEVICE}", "device_counters", "suppressed 1"),
+        ("UPDATE ledger SET expired = 1 WHERE stored = 3", "signal_rows", "the ledger has 2 signals, the table 3"),
         ("UPDATE ledger SET erased = 1 WHERE stored = 3", "signal_rows", "the ledger has 2 signals, the table 3"),
         (
             "UPDATE ledger SET erased_quarantine = 1, erased_released = 1 WHERE released = 1",

@@ -118,11 +118,15 @@ def _show(report: Report, verdict: OracleVerdict | None, *, ok: bool) -> None:
     )
     if totals["erased"] or totals["erased_quarantine"]:
         out.print(f"erased: {totals['erased']} signals, {totals['erased_quarantine']} rows of quarantine")
+    if totals["expired"]:
+        out.print(f"expired: {totals['expired']} signals, with their months")
     if verdict is not None:
         out.print(
             f"oracle: {verdict.safe} told safe, {verdict.stored} stored, {verdict.quarantined} in quarantine; "
             f"missing {verdict.missing}, spurious {verdict.spurious}, doubled {verdict.doubled}, "
-            f"corrupted {verdict.corrupted}" + (f"; erased {verdict.erased}" if verdict.erased else "")
+            f"corrupted {verdict.corrupted}"
+            + (f"; erased {verdict.erased}" if verdict.erased else "")
+            + (f"; expired {verdict.expired}" if verdict.expired else "")
         )
         for example in verdict.examples:
             out.print(f"  {example}", markup=False)

@@ -27,6 +27,7 @@ from signalkeep.cli.common import (
     shown,
     with_database,
 )
+from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.config import Settings
 from signalkeep.errors import CallerError
 from signalkeep.ingest.release import Released, release
@@ -35,6 +36,7 @@ from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store import quarantine, queries, registry
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.quarantine import Selection
+from signalkeep.store.retention import floor_of
 
 PROGRESS_ROWS = 10_000
 COLUMNS = (
@@ -115,6 +117,7 @@ async def _add(
         closed_by=actor(),
         protocols=PROTOCOLS,
         retention_days=settings.ingest.retention_days,
+        kept_from=floor_of(settings.ingest, SYSTEM_CLOCK.now()),
         progress=release_progress(),
     )
     return {

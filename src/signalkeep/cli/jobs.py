@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from signalkeep import limits
+from signalkeep.cli.month_jobs import month_jobs
 from signalkeep.cli.service_jobs import judging_job, service_jobs
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
@@ -27,6 +28,7 @@ def jobs_of(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | 
     Raises SettingsError for rules that cannot be used.
     """
     jobs = [
+        *month_jobs(settings, clock),
         *quality_jobs(settings, clock),
         *device_jobs(settings, clock),
         *service_jobs(settings, clock),

@@ -33,6 +33,7 @@ from signalkeep.cli.organizer import app as organizer_app
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
 from signalkeep.cli.restore import restore
+from signalkeep.cli.retention import app as retention_app
 from signalkeep.cli.roles import gateway, ingest, monitor, relay
 from signalkeep.cli.rules import app as rules_app
 from signalkeep.cli.run import run
@@ -91,6 +92,7 @@ app.add_typer(errors_app, name="errors")
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(notify_app, name="notify")
 app.add_typer(organizer_app, name="organizer")
+app.add_typer(retention_app, name="retention")
 app.add_typer(config_app, name="config")
 
 

@@ -29,6 +29,7 @@ from signalkeep.cli.common import (
     with_database,
 )
 from signalkeep.cli.devices import records_words, release_progress, released_words
+from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.errors import CallerError
 from signalkeep.ingest.release import Released, release
 from signalkeep.model import Reason
@@ -36,6 +37,7 @@ from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store import quarantine
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.quarantine import Selection
+from signalkeep.store.retention import floor_of
 
 DeviceOption: TypeAlias = Annotated[
     str | None, typer.Option("--device", "-d", metavar="NUMBER", help="only of this device", show_default=False)
@@ -197,7 +199,7 @@ def release_(
 ) -> None:
     """Judge records again; those that nothing is against now become signals. Exit code 1 if one could not."""
     selection = _selection(ids, device, reason, everything=everything)
-    retention_days = config.load(data, config_file).ingest.retention_days
+    ingest = config.load(data, config_file).ingest
 
     async def work(connection: Connection) -> tuple[Released, dict[int, str]]:
         released = await release(
@@ -206,7 +208,8 @@ def release_(
             forced=force,
             closed_by=actor(),
             protocols=PROTOCOLS,
-            retention_days=retention_days,
+            retention_days=ingest.retention_days,
+            kept_from=floor_of(ingest, SYSTEM_CLOCK.now()),
             progress=release_progress(),
         )
         return released, await quarantine.states(connection, selection.ids)

@@ -15,7 +15,7 @@ was released until then stays released.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import msgspec
@@ -95,11 +95,13 @@ async def release(
     closed_by: str,
     protocols: Mapping[str, TrackerProtocol],
     retention_days: int,
+    kept_from: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Released:
     """Try every open row that is meant. `forced`: reasons of policy (unknown or retired device, future, expired) do
-    not count. `progress` is told how many rows have been tried."""
-    releaser = _Releaser(connection, selection, forced, closed_by, protocols, retention_days)
+    not count. `kept_from`: months before it are dropped, so what is of them stays even then. `progress` is told how
+    many rows have been tried."""
+    releaser = _Releaser(connection, selection, forced, closed_by, protocols, retention_days, kept_from)
     last_id, after_id, tried = await quarantine.highest_id(connection), 0, 0
     while rows := await quarantine.waiting(connection, selection, after_id=after_id, last_id=last_id):
         await releaser.settle(rows, await quarantine.frames_of(connection, rows))
@@ -121,6 +123,7 @@ class _Releaser:
         closed_by: str,
         protocols: Mapping[str, TrackerProtocol],
         retention_days: int,
+        kept_from: datetime | None,
     ) -> None:
         self._connection = connection
         self._selection = selection
@@ -128,6 +131,7 @@ class _Releaser:
         self._closed_by = closed_by
         self._protocols = protocols
         self._retention_days = retention_days
+        self._kept_from = kept_from
         self.result = Released()
 
     async def settle(self, rows: Sequence[Row], frames: Mapping[int, Row]) -> None:
@@ -189,9 +193,12 @@ class _Releaser:
         )
         protocol = self._protocols.get(frame.protocol)
         return [
-            triage(kept["seq"], frame, device, protocol, retention_days=self._retention_days, forced=forced)
+            triage(
+                kept["seq"], frame, device, protocol,
+                retention_days=self._retention_days, kept_from=self._kept_from, forced=forced,
+            )
             for forced in ([False, True] if self._forced else [False])
-        ]
+        ]  # fmt: skip
 
     async def _write(self, verdicts: Verdicts, devices: Mapping[int, Device]) -> None:
         """One transaction; what somebody else has closed meanwhile is passed over."""

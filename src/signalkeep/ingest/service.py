@@ -91,5 +91,6 @@ def rules_of(settings: Settings) -> Rules:
     return Rules(
         register_unknown=settings.unknown_devices == "register",
         retention_days=settings.ingest.retention_days,
+        months_go=settings.ingest.drop_months,
         register_line=f"signalkeep devices add {{}}{data_option(settings)}",
     )

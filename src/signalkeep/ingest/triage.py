@@ -1,7 +1,8 @@
 """Signal or quarantine? The one place where that is decided, from bytes, envelope and registry alone.
 
 `triage` decodes one frame and gives each record its key and its place. It never looks at history, so the same frame
-and the same registry give the same answer today, at a replay and at a release. A decoder that raises costs nothing:
+and the same registry give the same answer today, at a replay and at a release, until the record's month is over for
+good (`kept_from`). A decoder that raises costs nothing:
 the frame goes to quarantine whole, with the error's name. What lies at or below the floor of an erasure is neither: it
 is only counted, so that nothing brings it back. Pure.
 """
@@ -28,12 +29,14 @@ def triage(
     protocol: Decodes | None,
     *,
     retention_days: int = 0,
+    kept_from: datetime | None = None,
     forced: bool = False,
 ) -> FrameRows:
     """Rows for every record of a frame.
 
     `protocol`: None if the frame names one that this installation does not have. `forced`: a person has decided that
     reasons of policy (unknown device, future, expired) do not count this time; what cannot be decoded stays out.
+    `kept_from`: months before it are dropped, whenever the frame was received; nobody can force a record into them.
     """
     received_at = EPOCH + timedelta(microseconds=frame.received_at_us)
     rows = FrameRows(seq=seq, frame=frame, received_at=received_at, device=device)
@@ -45,7 +48,7 @@ def triage(
             rows.suppressed += 1
             continue
         written = attributes_json(outcome.signal) if isinstance(outcome, Decoded) else b""
-        verdict = _verdict(outcome, written, device, key, oldest, forced=forced)
+        verdict = _verdict(outcome, written, device, key, oldest, kept_from, forced=forced)
         if verdict is None:
             assert isinstance(outcome, Decoded)
             signal = outcome.signal
@@ -95,7 +98,14 @@ def _decode(frame: FrameEntry, settings: DeviceSettings, protocol: Decodes | Non
 
 
 def _verdict(
-    outcome: Outcome, written: bytes, device: Device, key: RecordKey, oldest: datetime | None, *, forced: bool
+    outcome: Outcome,
+    written: bytes,
+    device: Device,
+    key: RecordKey,
+    oldest: datetime | None,
+    kept_from: datetime | None,
+    *,
+    forced: bool,
 ) -> tuple[Reason, str] | None:
     """Reason and detail for quarantine, None for a signal. What cannot be decoded comes before policy."""
     if not isinstance(outcome, Decoded):
@@ -105,6 +115,8 @@ def _verdict(
         return Reason.BAD_VALUE, problem
     if not device.device_number:
         return Reason.NO_DEVICE_NUMBER, "the message names no device"
+    if kept_from is not None and key.wire_time < kept_from:
+        return Reason.EXPIRED, f"of {key.wire_time}, a month that is not kept any more"
     if forced:
         return None
     if device.status is DeviceStatus.UNKNOWN:

@@ -2,8 +2,8 @@
 
     per journal            entries up to the cursor = frames + other entries + lost; files hold what they must
     per journal and device records = stored + duplicate + quarantined + suppressed, and the rows of that provenance are
-                           there, but for those that were erased: their number and the exclusive or of their digests,
-                           so that an exchanged row shows, too
+                           there, but for those that were erased or went with their month: their number and the
+                           exclusive or of their digests, so that an exchanged row shows, too
     per device             counters = ledger; no record stands in signal and in quarantine at once; nothing is there
                            that was erased
 
@@ -28,6 +28,7 @@ from signalkeep.journal.reader import Chunk, JournalReader, Lost, find_journals
 from signalkeep.journal.record import FrameEntry
 from signalkeep.store import audit as queries
 from signalkeep.store.journals import vanished
+from signalkeep.store.partitions import month_of
 from signalkeep.store.postgres import Connection, Row
 
 RecordKeys: TypeAlias = Callable[[FrameEntry], list[tuple[datetime, int]]]
@@ -237,7 +238,8 @@ class Audit:
         rows = await queries.ask(self._connection, queries.KEYS_OF, row["journal_id"], row["device_id"])
         here = {(found["wire_time"], found["digest"]): found for found in rows}
         anywhere = await queries.keys_anywhere(self._connection, row["device_id"], sent)
-        gone = [key for key in sent if key not in anywhere]
+        expired = await queries.expired_months(self._connection)
+        gone = [key for key in sent if key not in anywhere and month_of(key[0]) not in expired]
         foreign = [key for key in here if key not in sent]
         parts = [f"missing: the record of {key[0]} (entry {sent[key]})" for key in gone]
         parts += [f"not from the journal: the {here[key]['place']} row of {key[0]}" for key in foreign]

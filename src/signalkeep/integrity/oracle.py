@@ -2,8 +2,8 @@
 
 The oracle is what a fleet wrote down itself: the records it was told are safe, and all that it ever sent. A record that
 was sent but not acknowledged may be in the database or not; one that was acknowledged must be, once, unless it was
-erased. Rows that were
-received before the oracle's first record was made are not its fleet's: an earlier one had the same numbers.
+erased or went with its month. Rows that were received before the oracle's first record was made are not its fleet's: an
+earlier one had the same numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from signalkeep.store import audit as queries
+from signalkeep.store.partitions import month_of
 from signalkeep.store.postgres import Connection
 
 Moment: TypeAlias = tuple[str, datetime]  # device_number and its time: unique for the units of an oracle
@@ -56,6 +57,7 @@ class OracleVerdict(msgspec.Struct):
     doubled: int
     corrupted: int
     erased: int  # told safe, not there, and at or below the floor of an erasure
+    expired: int  # told safe, not there, and of a month that went because the retention was over
     examples: list[str]
 
     @property
@@ -73,12 +75,14 @@ async def compare(connection: Connection, safe: Iterable[Told], sent: Iterable[T
         stored = await queries.ask(connection, queries.STORED, numbers, began)
         waiting = await queries.ask(connection, queries.WAITING, numbers, began)
         erased = await queries.ask(connection, queries.FLOORS, numbers)
+        months = await queries.expired_months(connection)
     rows = Counter((row["device_number"], row["device_time"] or row["wire_time"]) for row in stored)
     held = Counter((row["device_number"], row["wire_time"]) for row in waiting)
     found = rows + held
     floors = {row["device_number"]: row["erased_to"] for row in erased}
     gone = [moment for moment in told if moment not in found]
-    missing = [(number, time) for number, time in gone if number not in floors or time > floors[number]]
+    lost = [(number, time) for number, time in gone if number not in floors or time > floors[number]]
+    missing = [(number, time) for number, time in lost if month_of(time) not in months]
     spurious = [moment for moment in found if moment not in possible]
     doubled = [moment for moment, count in found.items() if count > 1]
     corrupted = [
@@ -102,7 +106,8 @@ async def compare(connection: Connection, safe: Iterable[Told], sent: Iterable[T
         spurious=len(spurious),
         doubled=sum(found[moment] - 1 for moment in doubled),
         corrupted=len(corrupted),
-        erased=len(gone) - len(missing),
+        erased=len(gone) - len(lost),
+        expired=len(lost) - len(missing),
         examples=examples,
     )
 

@@ -168,6 +168,15 @@ class IngestSettings(Section):
     processes: int = Field(default=1, ge=1, le=64, description="ingest processes; each drives journals of its own")
     batch_frames: int = Field(default=limits.INGEST_BATCH_FRAMES_MAX, ge=1, description="frames per transaction")
     retention_days: int = Field(default=0, ge=0, description="older records are `expired`; 0 keeps all")
+    drop_months: bool = Field(
+        default=False, description="drop what is stored, too, for good, month by month, when retention_days are over"
+    )
+
+    @model_validator(mode="after")
+    def _says_when(self) -> IngestSettings:
+        if self.drop_months and not self.retention_days:
+            raise ValueError("drop_months needs retention_days: how old is what may go?")
+        return self
 
 
 class BrokerSettings(Section):

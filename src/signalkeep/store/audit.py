@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
+from signalkeep.store.partitions import Month, month_of
 from signalkeep.store.postgres import Connection, Row
 
 # Every journal with its cursors: how much of it the database says it has.
@@ -25,7 +26,8 @@ SELECT coalesce(sum(records), 0)::bigint AS records, coalesce(sum(stored), 0)::b
        coalesce(sum(suppressed), 0)::bigint AS suppressed, coalesce(sum(released), 0)::bigint AS released,
        coalesce(sum(released_duplicate), 0)::bigint AS released_duplicate,
        coalesce(sum(discarded), 0)::bigint AS discarded, coalesce(sum(replaced), 0)::bigint AS replaced,
-       coalesce(sum(erased), 0)::bigint AS erased, coalesce(sum(erased_quarantine), 0)::bigint AS erased_quarantine
+       coalesce(sum(erased), 0)::bigint AS erased, coalesce(sum(erased_quarantine), 0)::bigint AS erased_quarantine,
+       coalesce(sum(expired), 0)::bigint AS expired
 FROM ledger
 """
 
@@ -42,9 +44,9 @@ WITH there AS (
     SELECT journal_id, device_id, count(*) AS n, bit_xor(digest) AS key_xor FROM signal GROUP BY journal_id, device_id
 )
 SELECT journal_id, device_id, coalesce(d.device_number, 'number ' || device_id || ' (not registered)') AS device_number,
-       d.erased_to, coalesce(l.stored + l.released - l.erased, 0) AS expected, coalesce(t.n, 0) AS found
+       d.erased_to, coalesce(l.stored + l.released - l.erased - l.expired, 0) AS expected, coalesce(t.n, 0) AS found
 FROM ledger l FULL JOIN there t USING (journal_id, device_id) LEFT JOIN device d ON d.id = device_id
-WHERE coalesce(l.stored + l.released - l.erased, 0) <> coalesce(t.n, 0)
+WHERE coalesce(l.stored + l.released - l.erased - l.expired, 0) <> coalesce(t.n, 0)
    OR coalesce(l.key_xor, 0) <> coalesce(t.key_xor, 0)
 ORDER BY journal_id, device_id
 """
@@ -133,6 +135,9 @@ FROM quarantine q JOIN device d ON d.id = q.device_id
 WHERE q.state = 'open' AND d.device_number = ANY($1::text[]) AND q.received_at >= $2
 """
 
+# Months of signals that went because the retention was over.
+EXPIRED_MONTHS: Final = "SELECT month FROM expired_month"
+
 # Up to where these devices were erased.
 FLOORS: Final = """
 SELECT device_number, erased_to FROM device WHERE erased_to IS NOT NULL AND device_number = ANY($1::text[])
@@ -141,14 +146,21 @@ SELECT device_number, erased_to FROM device WHERE erased_to IS NOT NULL AND devi
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
-    """Everything asked within sees the same moment."""
+    """Everything asked within sees the same moment. A month of signals that is to be dropped waits for the end: a
+    dropped table is gone for earlier snapshots, too, so the lock comes before the snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute("LOCK TABLE ONLY signal IN ACCESS SHARE MODE")
         yield
 
 
 async def ask(connection: Connection, statement: str, *parameters: Any) -> list[Row]:
     """The rows of one of the statements above. Whole tables are read: no time-out but the connection's end."""
     return list(await connection.fetch(statement, *parameters, timeout=AUDIT_QUERY_S_MAX))
+
+
+async def expired_months(connection: Connection) -> set[Month]:
+    """Months that went because the retention was over."""
+    return {month_of(row["month"]) for row in await ask(connection, EXPIRED_MONTHS)}
 
 
 async def keys_anywhere(

@@ -28,33 +28,37 @@ INSERT INTO sweep (name, position) VALUES ($1, $2::text::jsonb)
 ON CONFLICT (name) DO UPDATE SET position = EXCLUDED.position, at = now()
 """
 
+# A day whose month went: there is nothing left to judge, and what was said of it stays.
+_STILL_THERE: Final = "NOT EXISTS (SELECT FROM expired_month m WHERE m.month = date_trunc('month', day)::date)"
+
 # Days that are to be judged, or to be judged once more than is under way.
-ADD_DAYS: Final = """
-INSERT INTO quality_todo AS t (device_id, day) SELECT * FROM unnest($1::int[], $2::date[])
+ADD_DAYS: Final = f"""
+INSERT INTO quality_todo AS t (device_id, day)
+SELECT device_id, day FROM unnest($1::int[], $2::date[]) AS n (device_id, day) WHERE {_STILL_THERE}
 ON CONFLICT (device_id, day) DO UPDATE SET marker = t.marker + 1
-"""
+"""  # noqa: S608 - constant condition
 
 # Days that were judged by other rules, newest first. When there are none left, that is noted: to look through all days
 # is for a change of rules, not for every sweep.
-JUDGED_OTHERWISE: Final = """
-SELECT device_id, day FROM quality_score WHERE rules <> $1 ORDER BY day DESC LIMIT $2
-"""
+JUDGED_OTHERWISE: Final = f"""
+SELECT device_id, day FROM quality_score WHERE rules <> $1 AND {_STILL_THERE} ORDER BY day DESC LIMIT $2
+"""  # noqa: S608 - constant condition
 ADD_WAITING: Final = """
 INSERT INTO quality_todo (device_id, day) SELECT * FROM unnest($1::int[], $2::date[]) ON CONFLICT DO NOTHING
 """
 RULES_NAME: Final = "rules"
 
 # Old days of devices, at random: a second look at what was good once.
-SAMPLE: Final = """
+SAMPLE: Final = f"""
 INSERT INTO quality_todo (device_id, day)
 SELECT DISTINCT q.device_id, q.day
 FROM (SELECT (random() * (SELECT coalesce(max(id), 0) FROM device))::int AS id FROM generate_series(1, $1)) r
 CROSS JOIN LATERAL (SELECT id FROM device d WHERE d.id >= r.id ORDER BY d.id LIMIT 1) d
 CROSS JOIN LATERAL (
-    SELECT device_id, day FROM quality_score q WHERE q.device_id = d.id AND q.day < current_date
+    SELECT device_id, day FROM quality_score q WHERE q.device_id = d.id AND q.day < current_date AND {_STILL_THERE}
     ORDER BY random() LIMIT 1) q
 ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608 - constant condition
 
 # Days that have waited long enough, those that wait longest first.
 NEXT_DAYS: Final = """
