@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -40,7 +41,7 @@ class Moving(SystemClock):
         return self.time
 
 
-def sent(day: int, received_after: timedelta = timedelta(0), number: str = NUMBER, **values: str) -> FrameEntry:
+def sent(day: int, received_after: timedelta = timedelta(0), number: str = NUMBER, **values: Any) -> FrameEntry:
     """An event of a day of April, unless it says otherwise."""
     at = datetime(2026, 4, day, 8, tzinfo=UTC).isoformat()
     received_at = (RECEIVED + received_after - EPOCH) // timedelta(microseconds=1)

@@ -22,6 +22,7 @@ from signalkeep.journal.writer import JournalWriter
 from signalkeep.store import journals, registry
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection, discard
+from signalkeep.store.retention import Expired, drop_month
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, event
 
 pytestmark = pytest.mark.servers
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.servers
 FS = LocalFileSystem()
 HOST = "here"
 UNKNOWN = "999"
+DAY_MINUTES = 24 * 60
 FUTURE = (RECEIVED + timedelta(days=3)).isoformat()
 
 
@@ -230,6 +232,23 @@ async def test_one_thing_that_is_off_is_found_by_its_own_check_and_named(
     found = (await core.audit()).findings
     assert {finding.check for finding in found} == {check}, found
     assert any(named in finding.detail for finding in found), found
+
+
+async def test_a_month_that_went_adds_up_and_is_not_named_among_what_is_missing(
+    connection: Connection, tmp_path: Path
+) -> None:
+    core = Core(connection, tmp_path)
+    await registry.register(connection, NUMBER, actor="tests")
+    await core.receive(*(event(minute=minute) for minute in (1, 2, DAY_MINUTES, 2 * DAY_MINUTES)))
+    await core.ingest()
+    assert await drop_month(connection, (2026, 4), actor="organizer") == Expired("2026-04", 2, 1)
+    report = await core.audit()
+    assert report.findings == []
+    assert (report.totals["stored"], report.totals["expired"]) == (4, 2)
+    await connection.execute(f"DELETE FROM signal {SECOND}")
+    said = await core.detail("signal_rows")
+    assert "the ledger has 2 signals, the table 1: 1 missing; missing: the record of 2026-05-01 11:58:00" in said
+    assert "2026-04" not in said
 
 
 async def test_a_journal_that_vanished_is_named_with_what_it_held(connection: Connection, tmp_path: Path) -> None:
