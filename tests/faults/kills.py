@@ -3,13 +3,14 @@
     python -m tests.faults.kills --rounds 10 [--seed 1] [--direct | --broker] [--stop-at-first] [--save]
     python -m tests.faults.kills --control [--save]     the same load against a receiver that is made to lose
 
-Fault model: F1, kill -9 of any process at any instant: gateway, ingest, supervisor, PostgreSQL's postmaster, one of its
-backends; with a broker also the relay, one of two workers, RabbitMQ itself; singly, two at the same moment, or again
-while the first recovers. So many rounds of each kind of core, unless one is chosen. Each round has fleets of its own; a
-fresh event must be acknowledged and readable soon after, and nothing may be missing, spurious, corrupted, doubled or
-out of order (`tests.faults.checker`), nor left in a queue; the product's own audit must agree. A seed gives the same
-plans and pauses again, not the same instants: processes are real. kill -9 does not test fsync, since the page cache
-survives it: that is what the crash states of the journal are for. Ends with 1 if anything broke.
+Fault model: F1, kill -9 of any process at any instant: gateway, ingest, organizer, supervisor, PostgreSQL's postmaster,
+one of its backends; with a broker also the relay, one of two workers, RabbitMQ itself; singly, two at the same moment,
+or again while the first recovers. So many rounds of each kind of core, unless one is chosen. Each round has fleets of
+its own; a fresh event must be acknowledged and readable soon after, and nothing may be missing, spurious, corrupted,
+doubled or out of order (`tests.faults.checker`), nor left in a queue; the product's own audit must agree, and the
+organizer must have done nothing twice or by halves (`tests.faults.organizer`). A seed gives the same plans and pauses
+again, not the same instants: processes are real. kill -9 does not test fsync, since the page cache survives it: that is
+what the crash states of the journal are for. Ends with 1 if anything broke.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tests.faults.checker import check
 from tests.faults.control_load import CONTROL_PLANS, MUST_SHOW, Control
 from tests.faults.fleet import load
 from tests.faults.judgement import FAULTS, dsn_of, judge, recovery_s
+from tests.faults.organizer import broken as organizer_broken
 from tests.faults.results import Table, save
 from tests.faults.victims import FIRST_WITH_BROKER, VICTIMS, VICTIMS_WITH_BROKER, Plan, carry_out, decks
 from tests.servers import run_sync
@@ -156,6 +158,7 @@ def run_rounds(rounds: int, seed: int, kind: Kind = DIRECT, *, stop_at_first: bo
                 outcome.broken += broken
                 if broken:
                     break
+            outcome.broken += [f"seed {seed}: {what}" for what in organizer_broken(dsn)]
             report = core.json("audit", expect=None)
             outcome.duplicates += report["totals"]["duplicate"]
             outcome.journals += len(report["journals"])

@@ -20,9 +20,10 @@ from tests.core import Core
 from tests.faults.broker_core import BrokerCore
 from tests.servers import wait_until
 
-GATEWAY, INGEST, SUPERVISOR, POSTMASTER, BACKEND = "gateway", "ingest", "supervisor", "postmaster", "backend"
+GATEWAY, INGEST, ORGANIZER = "gateway", "ingest", "organizer"
+SUPERVISOR, POSTMASTER, BACKEND = "supervisor", "postmaster", "backend"
 NODE, RELAY = "RabbitMQ", "relay"
-VICTIMS: Final = (GATEWAY, INGEST, SUPERVISOR, POSTMASTER, BACKEND)
+VICTIMS: Final = (GATEWAY, INGEST, ORGANIZER, SUPERVISOR, POSTMASTER, BACKEND)
 VICTIMS_WITH_BROKER: Final = (NODE, RELAY, *VICTIMS)
 COMES_S_MAX: Final = 60.0
 PAUSE_S_MAX: Final = 0.4  # from a victim's return to the next kill: it is still busy with its recovery
@@ -92,7 +93,7 @@ def find_all(core: Core, victim: str) -> list[psutil.Process]:
             return [supervisor] if _lives(supervisor) else []
         children = [child for child in supervisor.children() if _lives(child)]
         servers = [child for child in children if child.name().startswith("postgres")]
-        if victim in (GATEWAY, INGEST, RELAY):
+        if victim in (GATEWAY, INGEST, RELAY, ORGANIZER):
             return [child for child in children if child.cmdline()[1:4] == ["-m", "signalkeep", victim]]
         if victim == POSTMASTER:
             return servers
