@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signalkeep.cli.jobs import month_jobs
+from signalkeep.cli.month_jobs import month_jobs
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings, load
 from signalkeep.errors import SettingsError
