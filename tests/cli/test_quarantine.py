@@ -117,6 +117,29 @@ def test_ids_that_do_not_exist_or_do_not_fit(dsn: str, tmp_path: Path) -> None:
     assert as_json(dsn, tmp_path, "release", "1", "--force", expect=1)["not_done"] == [1], "discarded is discarded"
 
 
+def test_a_dry_run_releases_nothing_and_shows_the_first(dsn: str, tmp_path: Path) -> None:
+    fill(dsn, event("1"), event("2"))
+    fill(dsn, registered=("1",))
+    done = run(dsn, tmp_path, "release", "--since", "2026-05-01", "--dry-run")
+    assert done.exit_code == 1
+    assert "dry run, nothing is changed: 1 record released from quarantine; 1 record not released" in done.stdout
+    assert "2   stays     unknown_device  device 2 is not registered" in done.stdout
+    told = as_json(dsn, tmp_path, "release", "1", "--dry-run")
+    assert (told["released"], told["not_done"], told["first"][0]["what"]) == (1, [], "released")
+    assert states(dsn) == ["open", "open"]
+    assert as_json(dsn, tmp_path, "release", "--all", "--limit", "1", "--rate", "100")["released"] == 1
+
+
+def test_by_time(dsn: str, tmp_path: Path) -> None:
+    fill(dsn, event("1"), event("2"))
+    assert ids(as_json(dsn, tmp_path, "list", "--since", "2026-05-01", "--until", "2026-05-02")) == [2, 1]
+    assert as_json(dsn, tmp_path, "list", "--until", "2026-05-01") == []
+    assert as_json(dsn, tmp_path, "discard", "--until", "2026-05-01", "--yes")["discarded"] == 0
+    done = as_json(dsn, tmp_path, "discard", "--since", "2026-05-01", "--limit", "1", "--yes")
+    assert done["discarded"] == 1
+    assert states(dsn) == ["discarded", "open"]
+
+
 def test_discarding_by_filter_wants_a_yes(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(dsn, event("1"), event("1", minute=1), event("2"))
     refused = run(dsn, tmp_path, "discard", "--device", "1")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from signalkeep import limits
+from signalkeep.ingest.pace import Pace
 from signalkeep.ingest.release import Released, release
+from signalkeep.journal.record import FrameEntry
 from signalkeep.model import Context, Decoded, DeviceSettings, Flag, Outcome, Reason, Signal, Undecodable
 from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.store import registry, sql
 from signalkeep.store.postgres import Connection, Row
-from signalkeep.store.quarantine import Selection, discard
+from signalkeep.store.quarantine import Selection, count_open, discard
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, assert_sums, event, frame
 from tests.gateway.toy import ToyProtocol
 from tests.servers import connected, wait_until_async
@@ -32,6 +35,23 @@ class Otherwise(ToyProtocol):
         half = len(frame) // 2
         signal = Signal(wire_time=RECEIVED, device_time=RECEIVED)
         return [Decoded(signal, part) for part in (frame[:half], frame[half:])]
+
+
+class HandClock:
+    """Stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.at_s = 100.0
+
+    def now(self) -> datetime:
+        return RECEIVED
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+
+def received(entry: FrameEntry, hour: int) -> FrameEntry:
+    return msgspec.structs.replace(entry, received_at_us=entry.received_at_us + hour * 3_600_000_000)
 
 
 async def run(
@@ -121,6 +141,96 @@ async def test_only_what_is_meant_is_released(
     found = await connection.fetch("SELECT device_number FROM signal JOIN device ON id = device_id ORDER BY 1")
     assert [row["device_number"] for row in found] == expected
     await assert_sums(connection)
+
+
+async def test_by_time_of_receiving_and_at_most_so_many(connection: Connection) -> None:
+    feed = await Feed.open(connection)
+    await feed.write(connection, *(received(event(minute=hour), hour) for hour in range(6)))
+    await add(connection)
+    hours = [RECEIVED + timedelta(hours=hour) for hour in range(6)]
+    assert (await run(connection, Selection(since=hours[1], until=hours[3]))).released == 2
+    assert [row["seq"] for row in await signals(connection)] == [2, 3], "from the first on, before the second"
+    assert (await run(connection, Selection(since=hours[3], limit=2))).released == 2
+    assert [row["seq"] for row in await signals(connection)] == [2, 3, 4, 5], "the oldest"
+    assert await discard(connection, Selection(until=hours[1], limit=5), closed_by="tester") == 1
+    assert await discard(connection, Selection(limit=0), closed_by="tester") == 0
+    assert await count_open(connection, Selection(limit=9)) == 1
+    await assert_sums(connection)
+
+
+async def everything(connection: Connection) -> list[list[Row]]:
+    tables = ("signal", "quarantine", "ledger", "device_state", "audit_log", "pg_inherits")
+    return [list(await connection.fetch(f"SELECT * FROM {table} ORDER BY 1, 2")) for table in tables]
+
+
+async def test_a_trial_says_what_would_become_of_each_and_changes_nothing(connection: Connection) -> None:
+    feed = await Feed.open(connection)
+    await feed.write(connection, event(minute=1), event(minute=2), event("2"), frame(b"no JSON at all"))
+    await feed.write(connection, event(minute=3, event_code="poison"))
+    await add(connection)
+    assert (await run(connection, Selection(ids=(1,)))).released == 1
+    await connection.execute("UPDATE quarantine SET state = 'open' WHERE id = 1")  # it is in both now
+    await connection.execute("ALTER TABLE signal ADD CONSTRAINT taste CHECK (event_code <> 'poison')")
+    before = await everything(connection)
+    told: list[str] = []
+    result = await release(
+        connection,
+        ALL,
+        forced=False,
+        closed_by="tester",
+        protocols=PROTOCOLS,
+        retention_days=0,
+        trial=lambda outcome: told.append(f"{outcome.id} {outcome.what} {outcome.reason}".strip()),
+    )
+    assert sorted(told) == [
+        "1 already_stored", "2 released", "3 stays unknown_device", "4 stays bad_format", "5 stays database_rejected",
+    ]  # fmt: skip
+    assert (result.released, result.already_stored, result.still_quarantined) == (1, 1, 3)
+    assert await everything(connection) == before
+    really = await run(connection)
+    assert really == result, "the same judgement"
+
+
+async def test_a_trial_leaves_no_month_behind(connection: Connection) -> None:
+    await (await Feed.open(connection)).write(connection, event())
+    await add(connection)
+    before = await everything(connection)
+    for _ in range(2):
+        result = await release(
+            connection,
+            ALL,
+            forced=False,
+            closed_by="tester",
+            protocols=PROTOCOLS,
+            retention_days=0,
+            trial=lambda outcome: None,
+        )
+        assert result.released == 1
+    assert await everything(connection) == before
+
+
+async def test_not_faster_than_it_may(connection: Connection) -> None:
+    await (await Feed.open(connection)).write(connection, *(event(minute=minute) for minute in range(25)))
+    await add(connection)
+    waits: list[tuple[float, int]] = []
+    clock = HandClock()
+
+    async def sleep(wait_s: float) -> None:
+        assert not connection.is_in_transaction(), "nobody is kept waiting meanwhile"
+        waits.append((wait_s, len(await signals(connection))))
+        clock.at_s += wait_s
+
+    result = await release(
+        connection,
+        ALL,
+        forced=False,
+        closed_by="tester",
+        protocols=PROTOCOLS,
+        retention_days=0,
+        pace=Pace(10, clock=clock, sleep=sleep),
+    )
+    assert result.released == 25
+    assert waits == [(1.0, 10), (1.0, 20), (0.5, 25)]
 
 
 async def test_force_overrules_policy_and_flags_only_what_needed_it(connection: Connection) -> None:

@@ -1,13 +1,15 @@
 """`quarantine list`, `show`, `release` and `discard`: what could not become a signal, and what becomes of it.
 
 Nothing is taken out without being named: release and discard want ids, a filter, or `--all`. Discarding closes rows
-and keeps their bytes; asked for by filter, it shows the number and wants a yes. Both are in the audit log.
+and keeps their bytes; asked for by filter, it shows the number and wants a yes. Both are in the audit log. A dry run
+does everything that a release does, and undoes it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -28,10 +30,13 @@ from signalkeep.cli.common import (
     shown,
     with_database,
 )
-from signalkeep.cli.devices import records_words, release_progress, released_words
+from signalkeep.cli.devices import records_words, released_words
+from signalkeep.cli.progress import bar
+from signalkeep.cli.signals import SinceOption, UntilOption, time_of
 from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.errors import CallerError
-from signalkeep.ingest.release import Released, release
+from signalkeep.ingest.pace import Pace
+from signalkeep.ingest.release import Outcome, Released, release
 from signalkeep.model import Reason
 from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store import quarantine
@@ -44,6 +49,13 @@ DeviceOption: TypeAlias = Annotated[
 ]
 ReasonOption: TypeAlias = Annotated[
     Reason | None, typer.Option("--reason", "-r", metavar="REASON", help="only for this reason", show_default=False)
+]
+AtMostOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", "-n", min=1, help="so many at most, oldest first", show_default=False)
+]
+RateOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--rate", min=0.1, metavar="N", help="records per second at most", show_default=False),
 ]
 IdsArgument: TypeAlias = Annotated[list[int] | None, typer.Argument(metavar="[ID...]", show_default=False)]
 
@@ -58,6 +70,7 @@ class State(StrEnum):
     ALL = "all"
 
 
+SHOWN_FIRST: Final = 10  # of a dry run
 COLUMNS = ("id", "received_at", "device_number", "reason", "detail", "state", "attempts")
 
 # What each reason means and what to do, in the words of docs/reasons.md (a test holds them together).
@@ -122,6 +135,8 @@ def list_(
     device: DeviceOption = None,
     reason: ReasonOption = None,
     state: Annotated[State, typer.Option("--state", help="open, or closed how")] = State.OPEN,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = 20,
     data: DataOption = None,
     config_file: ConfigOption = None,
@@ -129,10 +144,13 @@ def list_(
 ) -> None:
     """What waits in quarantine, newest first."""
 
+    now = datetime.now(UTC)
+    selection = Selection(
+        device_number=device, reason=reason, since=time_of(since, now), until=time_of(until, now), limit=limit
+    )
+
     async def work(connection: Connection) -> list[Row]:
-        return await quarantine.list_rows(
-            connection, device_number=device, reason=reason, state=None if state is State.ALL else state, limit=limit
-        )
+        return await quarantine.list_rows(connection, selection, state=None if state is State.ALL else state)
 
     rows = with_database(data, config_file, work, application="signalkeep quarantine")
     print_rows(map(dict, rows), COLUMNS, as_json=as_json, empty="nothing in quarantine that fits")
@@ -189,37 +207,52 @@ def release_(
     ids: IdsArgument = None,
     device: DeviceOption = None,
     reason: ReasonOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: AtMostOption = None,
     everything: Annotated[bool, typer.Option("--all", help="everything that is open")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="unknown and retired devices, future and expired records, too")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would become of them; change nothing")] = False,
+    rate: RateOption = None,
     data: DataOption = None,
     config_file: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge records again; those that nothing is against now become signals. Exit code 1 if one could not."""
-    selection = _selection(ids, device, reason, everything=everything)
+    selection = _selection(ids, device, reason, since, until, limit, everything=everything)
     ingest = config.load(data, config_file).ingest
+    told: list[Outcome] = []
 
     async def work(connection: Connection) -> tuple[Released, dict[int, str]]:
-        released = await release(
-            connection,
-            selection,
-            forced=force,
-            closed_by=actor(),
-            protocols=PROTOCOLS,
-            retention_days=ingest.retention_days,
-            kept_from=floor_of(ingest, SYSTEM_CLOCK.now()),
-            progress=release_progress(),
-        )
+        with bar("records of quarantine tried", await quarantine.count_open(connection, selection)) as progress:
+            released = await release(
+                connection,
+                selection,
+                forced=force,
+                closed_by=actor(),
+                protocols=PROTOCOLS,
+                retention_days=ingest.retention_days,
+                kept_from=floor_of(ingest, SYSTEM_CLOCK.now()),
+                progress=progress,
+                pace=Pace(rate),
+                trial=told.append if dry_run else None,
+            )
         return released, await quarantine.states(connection, selection.ids)
 
     released, states = with_database(data, config_file, work, application="signalkeep quarantine")
+    states |= {one.id: "released" for one in told if one.what != "stays"}
     not_done = [row_id for row_id in selection.ids if states.get(row_id) not in {"released", "replaced"}]
+    shown_first = [msgspec.to_builtins(one) for one in told[:SHOWN_FIRST]]
     if as_json:
-        print_json({**msgspec.to_builtins(released), "not_done": not_done})
+        more = {"dry_run": True, "first": shown_first} if dry_run else {}
+        print_json({**msgspec.to_builtins(released), "not_done": not_done, **more})
     else:
-        out.print(released_words(released) or "nothing was open that fits", markup=False)
+        words = released_words(released) or "nothing was open that fits"
+        out.print(f"dry run, nothing is changed: {words}" if dry_run else words, markup=False)
+        if shown_first:
+            print_rows(shown_first, ("id", "what", "reason", "detail"), as_json=False, empty="")
         _say_not_done(not_done, states)
     if released.still_quarantined or not_done:
         raise typer.Exit(1)
@@ -230,13 +263,16 @@ def discard(
     ids: IdsArgument = None,
     device: DeviceOption = None,
     reason: ReasonOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: AtMostOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     data: DataOption = None,
     config_file: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Close records without storing them; their bytes stay. Exit code 1 if one could not be."""
-    selection = _selection(ids, device, reason, everything=False)
+    selection = _selection(ids, device, reason, since, until, limit, everything=False)
 
     async def count(connection: Connection) -> int:
         return await quarantine.count_open(connection, selection)
@@ -261,15 +297,32 @@ def discard(
         raise typer.Exit(1)
 
 
-def _selection(ids: list[int] | None, device: str | None, reason: Reason | None, *, everything: bool) -> Selection:
+def _selection(
+    ids: list[int] | None,
+    device: str | None,
+    reason: Reason | None,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    *,
+    everything: bool,
+) -> Selection:
     """Raises CallerError unless something is named, and named once."""
-    given = bool(ids) or device is not None or reason is not None
+    given = bool(ids) or any(value is not None for value in (device, reason, since, until))
     if given == everything:
         raise CallerError(
-            "say which records: ids, --device, --reason" + (", or --all alone" if everything else ""),
+            "say which records: ids, --device, --reason, --since, --until" + (", or --all alone" if everything else ""),
             hint="`signalkeep quarantine list` shows what is open; `quarantine release --all` tries everything.",
         )
-    return Selection(ids=tuple(dict.fromkeys(ids or ())), device_number=device, reason=reason)
+    now = datetime.now(UTC)
+    return Selection(
+        ids=tuple(dict.fromkeys(ids or ())),
+        device_number=device,
+        reason=reason,
+        since=time_of(since, now),
+        until=time_of(until, now),
+        limit=limit,
+    )
 
 
 def _confirmed(count: int) -> bool:

@@ -9,19 +9,21 @@ ingested at the same moment waits for it, or has been waited for.
 
 Every row that was open at the start is tried once; what stays gets its present reason and one more attempt. A row
 that the database rejects never blocks its neighbours. Nothing is retried for ever: other faults are raised, and what
-was released until then stays released.
+was released until then stays released. A trial does all of this, says what came of it, and rolls it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import msgspec
 
-from signalkeep import limits
+from signalkeep import __version__, limits
 from signalkeep.errors import EnvironmentFault
+from signalkeep.ingest.pace import Pace
 from signalkeep.ingest.triage import EPOCH, detail_of, triage
 from signalkeep.journal.record import FrameEntry
 from signalkeep.model import Reason
@@ -31,7 +33,14 @@ from signalkeep.store.partitions import ensure_partitions
 from signalkeep.store.postgres import Connection, Fault, Row, classify, sqlstate
 from signalkeep.store.quarantine import ChangedMeanwhile, Selection
 from signalkeep.store.registry import log_action
-from signalkeep.store.release import ReleaseItem, close_replaced, note_failed, release_rows
+from signalkeep.store.release import (
+    ReleaseItem,
+    Trying,
+    already_stored,
+    close_replaced,
+    note_failed,
+    release_rows,
+)
 from signalkeep.store.rows import Device, FrameRows
 from signalkeep.store.writer import write_again
 
@@ -77,6 +86,18 @@ class Verdicts(msgspec.Struct):
         )
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What becomes of one row. `what`: released, already_stored, replaced or stays."""
+
+    id: int
+    what: str
+    reason: str = ""
+    detail: str = ""
+
+
+Tell: TypeAlias = Callable[[Outcome], None]
+
+
 class Released(msgspec.Struct):
     """What became of the rows that were tried, in records."""
 
@@ -97,41 +118,53 @@ async def release(
     retention_days: int,
     kept_from: datetime | None = None,
     progress: Callable[[int], None] | None = None,
+    pace: Pace | None = None,
+    trial: Tell | None = None,
 ) -> Released:
     """Try every open row that is meant. `forced`: reasons of policy (unknown or retired device, future, expired) do
     not count. `kept_from`: months before it are dropped, so what is of them stays even then. `progress` is told how
-    many rows have been tried."""
-    releaser = _Releaser(connection, selection, forced, closed_by, protocols, retention_days, kept_from)
-    last_id, after_id, tried = await quarantine.highest_id(connection), 0, 0
-    while rows := await quarantine.waiting(connection, selection, after_id=after_id, last_id=last_id):
-        await releaser.settle(rows, await quarantine.frames_of(connection, rows))
-        after_id = rows[-1]["id"]
+    many rows have been tried. `trial`: change nothing; it is told of each row."""
+    pace = pace or Pace(None)
+    releaser = Releaser(
+        connection, selection.words(), closed_by, protocols, retention_days, kept_from, forced=forced, tell=trial
+    )
+    tried = 0
+    async for rows in quarantine.pages(connection, selection, pace.piece(limits.QUARANTINE_RELEASE_BATCH)):
+        frames = await quarantine.frames_of(connection, rows)
+        async with rolled_back(connection) if trial is not None else nullcontext():
+            await releaser.settle(rows, frames)
         tried += len(rows)
         if progress is not None:
             progress(tried)
+        await pace.wait(len(rows))
     return releaser.result
 
 
-class _Releaser:
-    """One call of `release`."""
+class Releaser:
+    """Judges rows again, for one caller, who is named in the audit log with `words`."""
 
     def __init__(
         self,
         connection: Connection,
-        selection: Selection,
-        forced: bool,
+        words: str,
         closed_by: str,
         protocols: Mapping[str, TrackerProtocol],
         retention_days: int,
         kept_from: datetime | None,
+        *,
+        forced: bool = False,
+        tell: Tell | None = None,
+        trying: Trying | None = None,
     ) -> None:
         self._connection = connection
-        self._selection = selection
-        self._forced = forced
+        self._words = words
         self._closed_by = closed_by
         self._protocols = protocols
         self._retention_days = retention_days
         self._kept_from = kept_from
+        self._forced = forced
+        self._tell = tell
+        self.trying = trying or Trying(__version__)
         self.result = Released()
 
     async def settle(self, rows: Sequence[Row], frames: Mapping[int, Row]) -> None:
@@ -139,7 +172,9 @@ class _Releaser:
         for tries_left in reversed(range(limits.WRITE_TRIES_MAX)):
             devices = await quarantine.devices_of(self._connection, rows)
             verdicts = self._judge(rows, frames, devices)
-            await ensure_partitions(self._connection, verdicts.months)
+            # In a transaction already: it is a trial.
+            trial = self._connection.is_in_transaction()
+            await ensure_partitions(self._connection, verdicts.months, trial=trial)
             try:
                 await self._write(verdicts, devices)
             except ChangedMeanwhile:
@@ -206,9 +241,12 @@ class _Releaser:
             ids = [item.id for item in verdicts.items] + [row_id for row_id, _, _ in verdicts.left]
             ids += [replacement.id for replacement in verdicts.replaced]
             verdicts = verdicts.still_open(await quarantine.lock(self._connection, devices, ids))
-            stored = await release_rows(self._connection, verdicts.items, closed_by=self._closed_by)
+            told = await self._told(verdicts)
+            stored = await release_rows(
+                self._connection, verdicts.items, closed_by=self._closed_by, counts=self.trying.counts
+            )
             await self._replace(verdicts.replaced)
-            await note_failed(self._connection, verdicts.left)
+            await note_failed(self._connection, verdicts.left, self.trying)
             if verdicts.items or verdicts.replaced:
                 detail = {
                     "released": stored,
@@ -218,15 +256,26 @@ class _Releaser:
                     "last_id": max(ids),
                     "forced": self._forced or None,
                 }
-                await log_action(
-                    self._connection, self._closed_by, "quarantine.release", self._selection.words(), detail
-                )
+                await log_action(self._connection, self._closed_by, "quarantine.release", self._words, detail)
         self.result.released += stored
         self.result.already_stored += len(verdicts.items) - stored
         self.result.replaced += len(verdicts.replaced)
         self.result.still_quarantined += len(verdicts.left)
         for _, reason, _ in verdicts.left:
             self.result.reasons[reason] = self.result.reasons.get(reason, 0) + 1
+        if self._tell is not None:
+            for outcome in told:
+                self._tell(outcome)
+
+    async def _told(self, verdicts: Verdicts) -> list[Outcome]:
+        """What becomes of each row, by id, if anybody wants to know."""
+        if self._tell is None:
+            return []
+        stored = await already_stored(self._connection, verdicts.items)
+        told = [Outcome(item.id, "already_stored" if item.id in stored else "released") for item in verdicts.items]
+        told += [Outcome(replacement.id, "replaced") for replacement in verdicts.replaced]
+        told += [Outcome(row_id, "stays", reason, detail) for row_id, reason, detail in verdicts.left]
+        return sorted(told, key=lambda outcome: outcome.id)
 
     async def _replace(self, replaced: Sequence[Replacement]) -> None:
         """Write each frame again, once, and close the rows that it replaces. After the releases of the same batch."""
@@ -236,6 +285,18 @@ class _Releaser:
         for journal_id, by_seq in frames.items():
             await write_again(self._connection, journal_id, list(by_seq.values()))
         await close_replaced(self._connection, [replacement.id for replacement in replaced], closed_by=self._closed_by)
+
+
+@asynccontextmanager
+async def rolled_back(connection: Connection) -> AsyncIterator[None]:
+    """Whatever is done within is undone at its end."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await transaction.rollback()
 
 
 def _verdict(row: Row, judged: Sequence[FrameRows]) -> ReleaseItem | Replacement | Left:

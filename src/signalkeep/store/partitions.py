@@ -31,13 +31,16 @@ WHERE inhparent = 'signal'::regclass AND NOT inhdetachpending
 IS_BACK: Final = "DELETE FROM expired_month WHERE month = $1"
 
 
-async def ensure_partitions(connection: Connection, months: Iterable[Month], *, actor: str | None = None) -> list[str]:
+async def ensure_partitions(
+    connection: Connection, months: Iterable[Month], *, actor: str | None = None, trial: bool = False
+) -> list[str]:
     """Make the partitions of these (year, month) that are missing, and return their names. To be called outside of a
     transaction. With an actor, each that is made has its line in the audit log.
 
-    Waits at most PARTITION_LOCK_S_MAX for locks; then SQLSTATE 55P03, which says: try again.
+    Waits at most PARTITION_LOCK_S_MAX for locks; then SQLSTATE 55P03, which says: try again. `trial`: within a
+    transaction that the caller is about to roll back.
     """
-    assert not connection.is_in_transaction(), "its locks must not last as long as a transaction of the caller"
+    assert trial or not connection.is_in_transaction(), "its locks must not last as long as the caller's transaction"
     wanted = {partition_name(year, month): (year, month) for year, month in months}
     if not wanted:
         return []

@@ -1,13 +1,14 @@
 """What waits in quarantine, and taking rows out of it without storing them.
 
-`Selection` says which open rows are meant; `waiting` reads them page by page, each once, in the order of their ids.
+`Selection` says which open rows are meant; `pages` reads them, each once, in the order of their ids.
 Rows are closed, never deleted, and only under the lock of their device, so that a re-send that is ingested at the
 same moment finds them either open or closed, never in between. Releasing needs a decoder and is `ingest.release`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -21,17 +22,21 @@ from signalkeep.store.rows import Device
 
 # Rows for people, newest first.
 LIST: Final = """
-SELECT q.id, q.received_at, d.device_number, q.reason, q.detail, q.state, q.attempts, q.closed_at, q.closed_by
+SELECT q.id, q.received_at, d.device_number, q.reason, q.detail, q.state, q.attempts, q.tried_at, q.tried_under,
+       q.tried_revision, q.trying_since, d.status AS device_status, d.revision AS device_revision, q.closed_at,
+       q.closed_by
 FROM quarantine q JOIN device d ON d.id = q.device_id
 WHERE ($1::text IS NULL OR d.device_number = $1) AND ($2::text IS NULL OR q.reason = $2)
-  AND ($3::text IS NULL OR q.state = $3)
-ORDER BY q.id DESC LIMIT $4
+  AND ($3::text IS NULL OR q.state = $3) AND ($4::timestamptz IS NULL OR q.received_at >= $4)
+  AND ($5::timestamptz IS NULL OR q.received_at < $5)
+ORDER BY q.id DESC LIMIT $6
 """
 
 # One row with its envelope and its frame.
 SHOW: Final = """
-SELECT q.id, q.state, q.reason, q.detail, q.attempts, q.closed_at, q.closed_by, d.device_number,
-       d.status AS device_status, q.wire_time, q.received_at, f.protocol, f.peer, f.context, q.raw,
+SELECT q.id, q.state, q.reason, q.detail, q.attempts, q.tried_at, q.tried_under, q.tried_revision, q.trying_since,
+       q.closed_at, q.closed_by, d.device_number, d.status AS device_status,
+       d.revision AS device_revision, q.wire_time, q.received_at, f.protocol, f.peer, f.context, q.raw,
        f.raw AS frame_raw, j.uuid AS journal, q.seq, q.record_no
 FROM quarantine q
 JOIN quarantine_frame f ON f.id = q.frame_id
@@ -66,18 +71,30 @@ SELECT id, device_number, status, model, time_zone, revision, erased_to FROM dev
 STILL_OPEN: Final = "SELECT id FROM quarantine WHERE id = ANY($1::bigint[]) AND state = 'open'"
 
 
+# What judging rows again needs of them.
+ROW_COLUMNS: Final = (
+    "q.id, q.frame_id, q.record_no, q.device_id, q.wire_time, q.digest, q.journal_id, q.seq, q.received_at, q.reason"
+)
+
+
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which open rows: those that fit everything that is given; nothing given means all."""
 
     ids: tuple[int, ...] = ()
     device_number: str | None = None
     reason: str | None = None
+    since: datetime | None = None  # received at or after it
+    until: datetime | None = None  # received before it
+    limit: int | None = None  # the oldest of these, so many at most
 
     def words(self) -> str:
         """For the audit log."""
         parts = [f"ids {', '.join(map(str, self.ids))}"] if self.ids else []
         parts += [f"device {self.device_number}"] if self.device_number is not None else []
         parts += [f"reason {self.reason}"] if self.reason else []
+        parts += [f"since {self.since.isoformat()}"] if self.since else []
+        parts += [f"until {self.until.isoformat()}"] if self.until else []
+        parts += [f"limit {self.limit}"] if self.limit is not None else []
         return "; ".join(parts) or "all"
 
 
@@ -91,14 +108,23 @@ async def highest_id(connection: Connection) -> int:
     return found
 
 
-async def waiting(connection: Connection, selection: Selection, *, after_id: int, last_id: int) -> list[Row]:
-    """The next open rows with after_id < id <= last_id, by id, at most QUARANTINE_RELEASE_BATCH."""
+async def pages(
+    connection: Connection, selection: Selection, rows_max: int = limits.QUARANTINE_RELEASE_BATCH
+) -> AsyncIterator[list[Row]]:
+    """The open rows that are meant, by id, each once, at most `rows_max` at a time; later ones are not seen."""
+    last_id, after_id = await highest_id(connection), 0
+    left = limits.BIGINT_MAX if selection.limit is None else selection.limit
+    while left > 0 and (rows := await _page(connection, selection, after_id, last_id, min(left, rows_max))):
+        after_id = rows[-1]["id"]
+        left -= len(rows)
+        yield rows
+
+
+async def _page(connection: Connection, selection: Selection, after_id: int, last_id: int, rows_max: int) -> list[Row]:
     where, values = _conditions(selection)
     statement = (
-        "SELECT q.id, q.frame_id, q.record_no, q.device_id, q.wire_time, q.digest, q.journal_id, q.seq, "  # noqa: S608 - constant conditions
-        "q.received_at, q.reason "
-        f"FROM quarantine q WHERE q.state = 'open' AND q.id > $1 AND q.id <= $2{where} "
-        f"ORDER BY q.id LIMIT {limits.QUARANTINE_RELEASE_BATCH}"
+        f"SELECT {ROW_COLUMNS} "  # noqa: S608 - constant columns and conditions
+        f"FROM quarantine q WHERE q.state = 'open' AND q.id > $1 AND q.id <= $2{where} ORDER BY q.id LIMIT {rows_max}"
     )
     return list(await connection.fetch(statement, after_id, last_id, *values))
 
@@ -108,7 +134,7 @@ async def count_open(connection: Connection, selection: Selection) -> int:
     where, values = _conditions(selection)
     statement = f"SELECT count(*) FROM quarantine q WHERE q.state = 'open' AND q.id > $1 AND q.id <= $2{where}"  # noqa: S608 - constant conditions
     found: int = await connection.fetchval(statement, 0, await highest_id(connection), *values)
-    return found
+    return found if selection.limit is None else min(found, selection.limit)
 
 
 def _conditions(selection: Selection) -> tuple[str, list[Any]]:
@@ -118,6 +144,8 @@ def _conditions(selection: Selection) -> tuple[str, list[Any]]:
         ("q.id = ANY({}::bigint[])", list(selection.ids) or None),
         ("q.device_id = (SELECT id FROM device WHERE device_number = {})", selection.device_number),
         ("q.reason = {}", selection.reason),
+        ("q.received_at >= {}", selection.since),
+        ("q.received_at < {}", selection.until),
     ):
         if value is not None:
             values.append(value)
@@ -152,14 +180,13 @@ async def lock(connection: Connection, devices: Mapping[int, Device], ids: list[
 
 async def discard(connection: Connection, selection: Selection, *, closed_by: str) -> int:
     """Close every row that is meant as discarded, in transactions of bounded size; returns how many."""
-    last_id, after_id, discarded = await highest_id(connection), 0, 0
-    while rows := await waiting(connection, selection, after_id=after_id, last_id=last_id):
-        after_id = rows[-1]["id"]
+    discarded = 0
+    async for rows in pages(connection, selection):
         async with connection.transaction():
             await connection.execute(sql.LOCK_DEVICES, list({row["device_id"] for row in rows}))
             closed = await discard_rows(connection, [row["id"] for row in rows], closed_by=closed_by)
             if closed:
-                detail = {"records": closed, "first_id": rows[0]["id"], "last_id": after_id}
+                detail = {"records": closed, "first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
                 await log_action(connection, closed_by, "quarantine.discard", selection.words(), detail)
         discarded += closed
     return discarded
@@ -170,11 +197,12 @@ async def states(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
     return {row["id"]: row["state"] for row in await connection.fetch(STATES, list(ids))}
 
 
-async def list_rows(
-    connection: Connection, *, device_number: str | None, reason: str | None, state: str | None, limit: int
-) -> list[Row]:
-    """Rows for people, newest first; None: whatever it is."""
-    return list(await connection.fetch(LIST, device_number, reason, state, limit))
+async def list_rows(connection: Connection, selection: Selection, *, state: str | None) -> list[Row]:
+    """Rows for people, newest first; None: in whatever state."""
+    assert not selection.ids
+    assert selection.limit is not None
+    values = (selection.device_number, selection.reason, state, selection.since, selection.until, selection.limit)
+    return list(await connection.fetch(LIST, *values))
 
 
 async def show_row(connection: Connection, quarantine_id: int) -> Row | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -20,7 +21,8 @@ from signalkeep.store.state import move_positions
 
 # Closes quarantine rows.
 CLOSE: Final = """
-UPDATE quarantine SET state = $2, closed_at = now(), closed_by = $3, attempts = attempts + $4
+UPDATE quarantine SET
+    state = $2, closed_at = now(), closed_by = $3, attempts = attempts + $4, trying_since = NULL
 WHERE id = ANY($1::bigint[]) AND state = 'open'
 RETURNING journal_id, device_id
 """
@@ -35,6 +37,13 @@ FROM unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::
 WHERE (l.journal_id, l.device_id) = (b.journal_id, b.device_id)
 """
 
+# Which of these rows have their record in `signal`.
+STORED_ALREADY: Final = """
+SELECT k.id FROM unnest($1::bigint[], $2::int[], $3::timestamptz[], $4::bigint[])
+    AS k (id, device_id, wire_time, digest)
+WHERE EXISTS (SELECT FROM signal s WHERE (s.device_id, s.wire_time, s.digest) = (k.device_id, k.wire_time, k.digest))
+"""
+
 # Lets device_state follow what left quarantine.
 LESS_OPEN: Final = """
 UPDATE device_state s SET quarantine_open = s.quarantine_open - b.closed
@@ -42,12 +51,26 @@ FROM unnest($1::int[], $2::bigint[]) AS b (device_id, closed)
 WHERE s.device_id = b.device_id
 """
 
-# Counts a release that did not succeed and says why.
+# Counts a release that did not succeed and says why, and under what it was judged.
 NOTE_FAILED: Final = """
-UPDATE quarantine q SET attempts = q.attempts + 1, reason = f.reason, detail = f.detail
-FROM unnest($1::bigint[], $2::text[], $3::text[]) AS f (id, reason, detail)
-WHERE q.id = f.id AND q.state = 'open'
+UPDATE quarantine q SET
+    attempts = q.attempts + $1, reason = f.reason, detail = f.detail, tried_at = coalesce($2, now()), tried_under = $3,
+    tried_revision = d.revision, trying_since = NULL
+FROM unnest($4::bigint[], $5::text[], $6::text[]) AS f (id, reason, detail), device d
+WHERE q.id = f.id AND q.state = 'open' AND d.id = q.device_id
 """
+
+
+class Trying(msgspec.Struct, frozen=True):
+    """What is noted of a try. `counted`: it was counted when it was begun."""
+
+    version: str
+    at: datetime | None = None  # None: now, by the database's clock
+    counted: bool = False
+
+    @property
+    def counts(self) -> int:
+        return 0 if self.counted else 1
 
 
 class ReleaseItem(msgspec.Struct):
@@ -80,8 +103,11 @@ class _Booking(msgspec.Struct):
     key_xor: int = 0
 
 
-async def release_rows(connection: Connection, items: list[ReleaseItem], *, closed_by: str) -> int:
-    """Store the records and close their rows; returns how many became new signals. In the caller's transaction."""
+async def release_rows(connection: Connection, items: list[ReleaseItem], *, closed_by: str, counts: int = 1) -> int:
+    """Store the records and close their rows; returns how many became new signals. In the caller's transaction.
+
+    `counts`: 0 if the try was counted when it was begun.
+    """
     if not items:
         return 0
     values = [signals.values_of(item.rows, item.row, item.journal_id, item.seq, item.record_no) for item in items]
@@ -91,12 +117,20 @@ async def release_rows(connection: Connection, items: list[ReleaseItem], *, clos
         booking.stored, booking.key_xor = stored.rows, stored.key_xor
     latest = signals.latest(values)
     await connection.execute(sql.MOVE_MARK, list(latest), list(latest.values()))
-    for closed in await connection.fetch(CLOSE, [item.id for item in items], "released", closed_by, 1):
+    for closed in await connection.fetch(CLOSE, [item.id for item in items], "released", closed_by, counts):
         bookings[closed["journal_id"], closed["device_id"]].closed += 1
     assert sum(booking.closed for booking in bookings.values()) == len(items), "released under the device's lock"
     await _book(connection, bookings, "released")
     await move_positions(connection, ((item.rows, item.row) for item in items))
     return sum(booking.stored for booking in bookings.values())
+
+
+async def already_stored(connection: Connection, items: list[ReleaseItem]) -> set[int]:
+    """Ids of those whose record stands in `signal` already. In the caller's transaction, under the devices' locks."""
+    keys = [(item.id, item.rows.device.id, item.row.wire_time, item.row.digest) for item in items]
+    if not keys:
+        return set()
+    return {row["id"] for row in await connection.fetch(STORED_ALREADY, *zip(*keys, strict=True))}
 
 
 async def discard_rows(connection: Connection, ids: list[int], *, closed_by: str) -> int:
@@ -117,11 +151,11 @@ async def _close(connection: Connection, ids: list[int], state: str, closed_by: 
     return sum(booking.closed for booking in bookings.values())
 
 
-async def note_failed(connection: Connection, failed: Iterable[tuple[int, str, str]]) -> None:
-    """Count a release that did not succeed: (quarantine id, reason, detail) each."""
+async def note_failed(connection: Connection, failed: Iterable[tuple[int, str, str]], trying: Trying) -> None:
+    """Count a release that did not succeed: (quarantine id, reason, detail) each. Under the devices' locks."""
     values = list(failed)
     if values:
-        await connection.execute(NOTE_FAILED, *zip(*values, strict=True))
+        await connection.execute(NOTE_FAILED, trying.counts, trying.at, trying.version, *zip(*values, strict=True))
 
 
 async def _book(connection: Connection, bookings: dict[tuple[int, int], _Booking], state: str) -> None:

@@ -83,10 +83,11 @@ RETURNING seq, id
 # Quarantines records; the caller has made sure that their keys are new.
 INSERT_QUARANTINE: Final = """
 INSERT INTO quarantine (
-    journal_id, frame_id, seq, device_id, received_at, record_no, wire_time, digest, reason, detail, raw)
-SELECT $1, q.* FROM unnest(
-    $2::bigint[], $3::bigint[], $4::int[], $5::timestamptz[], $6::smallint[], $7::timestamptz[], $8::bigint[],
-    $9::text[], $10::text[], $11::bytea[]) AS q
+    journal_id, tried_under, frame_id, seq, device_id, received_at, tried_revision, record_no, wire_time, digest,
+    reason, detail, raw)
+SELECT $1, $2, q.* FROM unnest(
+    $3::bigint[], $4::bigint[], $5::int[], $6::timestamptz[], $7::int[], $8::smallint[], $9::timestamptz[],
+    $10::bigint[], $11::text[], $12::text[], $13::bytea[]) AS q
 """
 
 # Adds a batch's counts to the ledger lines of its journal.

@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from signalkeep import __version__
 from signalkeep.store import signals, sql
 from signalkeep.store.postgres import Connection
 from signalkeep.store.release import ReleaseItem, release_rows
@@ -232,8 +233,9 @@ async def _insert_quarantine(
     for rows, row in candidates.values():
         count = counts[rows.device.id]
         count.quarantined += 1
-        values.append((frame_ids[rows.seq], rows.seq, rows.device.id, rows.received_at, *_quarantine_values(row)))
-    await connection.execute(sql.INSERT_QUARANTINE, journal_id, *zip(*values, strict=True))
+        envelope = (frame_ids[rows.seq], rows.seq, rows.device.id, rows.received_at, rows.device.revision)
+        values.append((*envelope, *_quarantine_values(row)))
+    await connection.execute(sql.INSERT_QUARANTINE, journal_id, __version__, *zip(*values, strict=True))
 
 
 async def _note_other_entries(connection: Connection, batch: IngestBatch) -> None:
