@@ -39,6 +39,7 @@ from signalkeep.sections import (
 from signalkeep.sections.base import Section
 from signalkeep.sections.devices import DevicesSettings
 from signalkeep.sections.notify import NotifySettings
+from signalkeep.sections.push_back import PushBackSettings
 from signalkeep.sections.services import AuditSettings, ServicesSettings
 
 ENV_PREFIX = "SIGNALKEEP_"
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     quality: QualitySettings = QualitySettings()
     devices: DevicesSettings = DevicesSettings()
+    push_back: PushBackSettings = PushBackSettings()
     organizer: OrganizerSettings = OrganizerSettings()
     notify: NotifySettings = NotifySettings()
     monitor: MonitorSettings = MonitorSettings()

@@ -217,6 +217,12 @@ AUDIT_S: Final = 6 * 3600.0
 AUDIT_JOB_S_MAX: Final = 6 * 3600.0
 AUDIT_LOOK_S: Final = 300.0  # how often it is asked whether an audit is due
 AUDIT_NAMED_MAX: Final = 5  # findings of an audit that its incident names
+# Push-back and replay
+PUSH_BACK_S_MIN: Final = 60  # before the first try; doubles with every one that fails
+PUSH_BACK_S_MAX: Final = 86_400
+PUSH_BACK_RUN_S: Final = 1800.0  # of one run: what is due beyond it is left to the next
+REPLAY_BATCH_FRAMES: Final = 1_000  # per transaction, which holds the locks of their devices
+REPLAY_NAMED_MAX: Final = 20  # frames that a replay names one by one
 
 # Backup
 BACKUP_S_MAX: Final = 48 * 3600.0  # one run of one of PostgreSQL's programs

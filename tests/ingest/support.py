@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from signalkeep.clock import SystemClock
@@ -35,6 +35,22 @@ async def write_journal(
     if close:
         await writer.close()
     return writer
+
+
+class HandClock:
+    """Stands still unless it is moved."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
+    def move(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
 
 
 async def rows(connection: Connection) -> int:

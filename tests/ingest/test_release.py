@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.quarantine import Selection, count_open, discard
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, assert_sums, event, frame
 from tests.gateway.toy import ToyProtocol
+from tests.ingest.support import HandClock
 from tests.servers import connected, wait_until_async
 
 pytestmark = pytest.mark.servers
@@ -35,19 +36,6 @@ class Otherwise(ToyProtocol):
         half = len(frame) // 2
         signal = Signal(wire_time=RECEIVED, device_time=RECEIVED)
         return [Decoded(signal, part) for part in (frame[:half], frame[half:])]
-
-
-class HandClock:
-    """Stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.at_s = 100.0
-
-    def now(self) -> datetime:
-        return RECEIVED
-
-    def monotonic(self) -> float:
-        return self.at_s
 
 
 def received(entry: FrameEntry, hour: int) -> FrameEntry:
@@ -213,12 +201,12 @@ async def test_not_faster_than_it_may(connection: Connection) -> None:
     await (await Feed.open(connection)).write(connection, *(event(minute=minute) for minute in range(25)))
     await add(connection)
     waits: list[tuple[float, int]] = []
-    clock = HandClock()
+    clock = HandClock(RECEIVED)
 
     async def sleep(wait_s: float) -> None:
         assert not connection.is_in_transaction(), "nobody is kept waiting meanwhile"
         waits.append((wait_s, len(await signals(connection))))
-        clock.at_s += wait_s
+        clock.move(wait_s)
 
     result = await release(
         connection,

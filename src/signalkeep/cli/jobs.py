@@ -9,6 +9,8 @@ from signalkeep.cli.month_jobs import month_jobs
 from signalkeep.cli.service_jobs import judging_job, service_jobs
 from signalkeep.clock import Clock
 from signalkeep.config import Settings
+from signalkeep.ingest.pace import Pace
+from signalkeep.ingest.push_back import push_back
 from signalkeep.integrity.devices import DeviceCheck
 from signalkeep.integrity.fleet import judge_fleet
 from signalkeep.integrity.quality import QualitySweep
@@ -17,8 +19,10 @@ from signalkeep.integrity.services import SWEEP_RULES
 from signalkeep.notify.channels import Channel, channels_of
 from signalkeep.notify.outbox import send_waiting
 from signalkeep.notify.routing import notify
+from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
+from signalkeep.store.retention import floor_of
 from signalkeep.store.services import OURS, Seen, note
 
 
@@ -32,6 +36,7 @@ def jobs_of(settings: Settings, clock: Clock, channels: Mapping[str, Channel] | 
         *quality_jobs(settings, clock),
         *device_jobs(settings, clock),
         *service_jobs(settings, clock),
+        *push_back_jobs(settings, clock),
         *notify_jobs(settings, clock, channels),
     ]
     return [*jobs, judging_job(settings, jobs)]
@@ -84,3 +89,28 @@ def device_jobs(settings: Settings, clock: Clock) -> list[Job]:
     if not devices.enabled:
         return []
     return [Job("devices", devices.every_s, DeviceCheck(devices, clock).run)]
+
+
+def push_back_jobs(settings: Settings, clock: Clock) -> list[Job]:
+    """What waits in quarantine and may have become storable."""
+    given = settings.push_back
+    if not given.enabled:
+        return []
+
+    async def work(connection: Connection) -> str:
+        done = await push_back(
+            connection,
+            clock=clock,
+            protocols=PROTOCOLS,
+            retention_days=settings.ingest.retention_days,
+            kept_from=floor_of(settings.ingest, clock.now()),
+            attempts_max=given.attempts_max,
+            pace=Pace(given.rate_max, clock=clock),
+        )
+        closed = done.released + done.already_stored + done.replaced
+        reasons = ", ".join(f"{reason} {count}" for reason, count in done.reasons.items())
+        return f"{closed} records released, {done.still_quarantined} tried in vain" + (
+            f": {reasons}" if reasons else ""
+        )
+
+    return [Job("push-back", given.every_s, work)]

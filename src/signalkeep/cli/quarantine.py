@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 import typer
 
-from signalkeep import config
+from signalkeep import __version__, config
 from signalkeep.cli.common import (
     ConfigOption,
     DataOption,
@@ -39,8 +39,10 @@ from signalkeep.ingest.pace import Pace
 from signalkeep.ingest.release import Outcome, Released, release
 from signalkeep.model import Reason
 from signalkeep.protocols.registry import PROTOCOLS
+from signalkeep.sections.push_back import PushBackSettings
 from signalkeep.store import quarantine
 from signalkeep.store.postgres import Connection, Row
+from signalkeep.store.push_back import outlook
 from signalkeep.store.quarantine import Selection
 from signalkeep.store.retention import floor_of
 
@@ -71,7 +73,7 @@ class State(StrEnum):
 
 
 SHOWN_FIRST: Final = 10  # of a dry run
-COLUMNS = ("id", "received_at", "device_number", "reason", "detail", "state", "attempts")
+COLUMNS = ("id", "received_at", "device_number", "reason", "detail", "state", "attempts", "next_try")
 
 # What each reason means and what to do, in the words of docs/reasons.md (a test holds them together).
 MEANINGS: Final[dict[Reason, tuple[str, str]]] = {
@@ -153,7 +155,10 @@ def list_(
         return await quarantine.list_rows(connection, selection, state=None if state is State.ALL else state)
 
     rows = with_database(data, config_file, work, application="signalkeep quarantine")
-    print_rows(map(dict, rows), COLUMNS, as_json=as_json, empty="nothing in quarantine that fits")
+    given = config.load(data, config_file).push_back
+    print_rows(
+        [_with_outlook(row, given) for row in rows], COLUMNS, as_json=as_json, empty="nothing in quarantine that fits"
+    )
     if len(rows) == limit and not as_json:
         err.print(f"these are the newest {limit}; --limit shows more")
 
@@ -173,7 +178,7 @@ def show(
     row = with_database(data, config_file, work, application="signalkeep quarantine")
     if row is None:
         raise CallerError(f"nothing in quarantine has the id {quarantine_id}", hint="`quarantine list` shows ids.")
-    values = _with_meaning(row)
+    values = _with_meaning(_with_outlook(row, config.load(data, config_file).push_back))
     if as_json:
         print_json(values)
         return
@@ -188,7 +193,13 @@ def show(
         err.print(f"to release it: signalkeep quarantine release {quarantine_id}{option}", markup=False)
 
 
-def _with_meaning(row: Row) -> dict[str, Any]:
+def _with_outlook(row: Row, given: PushBackSettings) -> dict[str, Any]:
+    """The row, with when it is tried again by itself."""
+    values = dict(row)
+    return {**values, "next_try": outlook(values, __version__, given.attempts_max) if given.enabled else ""}
+
+
+def _with_meaning(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its bytes as hexadecimal, and as text if they are, what the reason means and what to do."""
     values: dict[str, Any] = {}
     for key, value in row.items():
