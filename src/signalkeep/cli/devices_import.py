@@ -84,12 +84,7 @@ async def _release(connection: Connection, numbers: Sequence[str], settings: Set
             kept_from=floor_of(settings.ingest, SYSTEM_CLOCK.now()),
             progress=release_progress(),
         )
-        total.released += released.released
-        total.already_stored += released.already_stored
-        total.replaced += released.replaced
-        total.still_quarantined += released.still_quarantined
-        for reason, count in released.reasons.items():
-            total.reasons[reason] = total.reasons.get(reason, 0) + count
+        total.add(released)
     return total
 
 

@@ -14,7 +14,8 @@ was released until then stays released. A trial does all of this, says what came
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -107,6 +108,14 @@ class Released(msgspec.Struct):
     still_quarantined: int = 0
     reasons: dict[str, int] = msgspec.field(default_factory=dict)  # of those that stay
 
+    def add(self, other: Released) -> None:
+        self.released += other.released
+        self.already_stored += other.already_stored
+        self.replaced += other.replaced
+        self.still_quarantined += other.still_quarantined
+        for reason, count in other.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+
 
 async def release(
     connection: Connection,
@@ -155,7 +164,9 @@ class Releaser:
         forced: bool = False,
         tell: Tell | None = None,
         trying: Trying | None = None,
+        also: Callable[[Released], Awaitable[None]] | None = None,
     ) -> None:
+        """`also`: is told what a transaction did, within it."""
         self._connection = connection
         self._words = words
         self._closed_by = closed_by
@@ -164,6 +175,7 @@ class Releaser:
         self._kept_from = kept_from
         self._forced = forced
         self._tell = tell
+        self._also = also
         self.trying = trying or Trying(__version__)
         self.result = Released()
 
@@ -257,12 +269,12 @@ class Releaser:
                     "forced": self._forced or None,
                 }
                 await log_action(self._connection, self._closed_by, "quarantine.release", self._words, detail)
-        self.result.released += stored
-        self.result.already_stored += len(verdicts.items) - stored
-        self.result.replaced += len(verdicts.replaced)
-        self.result.still_quarantined += len(verdicts.left)
-        for _, reason, _ in verdicts.left:
-            self.result.reasons[reason] = self.result.reasons.get(reason, 0) + 1
+            reasons = Counter(reason for _, reason, _ in verdicts.left)
+            closed = (stored, len(verdicts.items) - stored, len(verdicts.replaced))
+            done = Released(*closed, still_quarantined=len(verdicts.left), reasons=dict(reasons))
+            if self._also is not None:
+                await self._also(done)
+        self.result.add(done)
         if self._tell is not None:
             for outcome in told:
                 self._tell(outcome)

@@ -48,6 +48,12 @@ async def ensure_partitions(
     return [name for name in sorted(missing) if await _make(connection, name, wanted[name], actor)]
 
 
+async def missing_months(connection: Connection, months: Iterable[Month]) -> set[Month]:
+    """Those of these (year, month) that have no partition."""
+    attached = await _attached(connection)
+    return {month for month in months if partition_name(*month) not in attached}
+
+
 def partition_name(year: int, month: int) -> str:
     """The table that holds a month of wire_time."""
     assert 1 <= year <= 9999, year

@@ -96,6 +96,13 @@ async def write_again(connection: Connection, journal_id: int, frames: list[Fram
     return await _write_frames(connection, journal_id, frames, devices, defaultdict(Counts))
 
 
+async def keep_quarantined(connection: Connection, journal_id: int, frames: list[FrameRows]) -> int:
+    """Put quarantine rows of frames back that the ledger has and the table has lost; returns how many. As above."""
+    counts: dict[int, Counts] = defaultdict(Counts)
+    await _insert_quarantine(connection, journal_id, frames, counts)
+    return sum(count.quarantined for count in counts.values())
+
+
 async def _write_frames(
     connection: Connection,
     journal_id: int,
