@@ -32,6 +32,7 @@ from signalkeep.cli.notify import app as notify_app
 from signalkeep.cli.organizer import app as organizer_app
 from signalkeep.cli.psql import psql
 from signalkeep.cli.quarantine import app as quarantine_app
+from signalkeep.cli.replay import app as replay_app
 from signalkeep.cli.restore import restore
 from signalkeep.cli.retention import app as retention_app
 from signalkeep.cli.roles import gateway, ingest, monitor, relay
@@ -85,6 +86,7 @@ app.add_typer(customers_app, name="customers")
 app.add_typer(events_app, name="events")
 app.add_typer(signals_app, name="signals")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(replay_app, name="replay")
 app.add_typer(rules_app, name="rules")
 app.command()(scores)
 app.add_typer(findings_app, name="findings")
