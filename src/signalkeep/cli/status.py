@@ -17,7 +17,7 @@ import msgspec
 import psutil
 import typer
 
-from signalkeep import config, limits
+from signalkeep import __version__, config, limits
 from signalkeep.broker.address import redact as redact_broker
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, out, print_json, print_rows, run_async
 from signalkeep.cli.status_services import show_services
@@ -27,7 +27,7 @@ from signalkeep.errors import EnvironmentFault
 from signalkeep.journal.files import FileSystem, LocalFileSystem
 from signalkeep.journal.reader import JournalReader, find_journals, segments
 from signalkeep.roles import RoleState, running_roles
-from signalkeep.store import journals, queries
+from signalkeep.store import journals, push_back, queries
 from signalkeep.store.journals import ExpectedJournal
 from signalkeep.store.postgres import connect, dsn_of, redact
 from signalkeep.store.schema import HEAD, schema_version
@@ -224,6 +224,8 @@ async def _ask(settings: Settings, page: Status) -> list[ExpectedJournal] | None
                     database.error = f"its schema is {database.schema or 'not there yet'}, needed is {HEAD}"
                     return None
                 page.counts = await queries.counts(connection)
+                given = settings.push_back.attempts_max
+                page.counts["quarantine_given_up"] = await push_back.given_up(connection, __version__, given)
                 page.quality = await queries.quality(connection)
                 page.findings, latest = await queries.latest_findings(connection, FINDINGS_SHOWN)
                 page.latest_findings = [dict(row) for row in latest]
@@ -366,6 +368,7 @@ def _show_counts(counts: Mapping[str, Any]) -> None:
     out.print(
         f"\nrecords   {counts['records']} = stored {counts['stored']} + duplicate {counts['duplicate']} "
         f"+ quarantined {counts['quarantined']}, of which {counts['quarantine_open']} still wait"
+        + (f" ({counts['quarantine_given_up']} tried too often)" if counts["quarantine_given_up"] else "")
         + (f"; + suppressed {counts['suppressed']} (erased before)" if counts["suppressed"] else "")
     )
     if counts["devices"]:
