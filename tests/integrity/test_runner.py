@@ -26,6 +26,15 @@ async def sleeps_in_the_database(connection: Connection) -> str:
     return "slept"
 
 
+async def dies_while_the_database_works(connection: Connection) -> str:
+    """As a process that is killed: its socket closes, and nobody tells PostgreSQL to stop."""
+    asleep = asyncio.create_task(connection.execute("SELECT pg_sleep(600)"))
+    await asyncio.sleep(0)
+    connection.terminate()
+    await asyncio.gather(asleep, return_exceptions=True)
+    raise ConnectionError
+
+
 async def test_a_job_never_overlaps_itself_and_others_run_beside_it(
     dsn: str, connection: Connection, tmp_path: Path
 ) -> None:
@@ -56,23 +65,17 @@ async def test_what_a_run_that_was_cut_off_asked_of_the_database_is_given_up(
     dsn: str, connection: Connection, tmp_path: Path
 ) -> None:
     """The lock goes with it, so that the job runs again: soon, and not while the old statement does."""
-    job = Job("sleeps", 1.0, sleeps_in_the_database)
-    task = asyncio.create_task(runner_of(dsn, tmp_path).run(job))
-    asleep = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-    await wait_until_async(lambda: connection.fetchval(asleep), what="it is asleep")
-    # A process that is killed says nothing to PostgreSQL: its socket is closed, and that is all.
-    pid = await connection.fetchval(asleep)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await wait_until_async(
-        lambda: connection.fetchval("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", pid),
-        what="PostgreSQL gives up",
-    )
+    assert await runner_of(dsn, tmp_path).run(Job("job", 1.0, dies_while_the_database_works)) is Outcome.NOTED
+    (row,) = await stored.jobs(connection)
+    assert (row["failures"], row["runs_now"]) == (1, True), "PostgreSQL sleeps on"
 
     async def works(_: Connection) -> str:
         return "done"
 
-    assert await runner_of(dsn, tmp_path).run(Job("sleeps", 1.0, works)) is Outcome.NOTED
+    async def runs() -> bool:
+        return await runner_of(dsn, tmp_path).run(Job("job", 1.0, works)) is Outcome.NOTED
+
+    await wait_until_async(runs, what="it runs again")
 
 
 async def test_without_a_database_it_says_so(tmp_path: Path) -> None:
