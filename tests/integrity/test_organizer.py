@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -25,7 +27,7 @@ from signalkeep.integrity.organizer import Job, Organizer
 from signalkeep.store import jobs as stored
 from signalkeep.store.postgres import Connection
 from tests.builders import NUMBER, ask, event, fill
-from tests.servers import free_port, wait_until_async
+from tests.servers import free_port, wait_until, wait_until_async
 
 pytestmark = pytest.mark.servers
 
@@ -333,13 +335,56 @@ def run_for_a_while(dsn: str, directory: Path, jobs: Sequence[Job], name: str) -
     asyncio.run(work())
 
 
-def test_status(dsn: str, tmp_path: Path) -> None:
-    assert "no organizer has run yet" in status(dsn, tmp_path)
-    assert json.loads(status(dsn, tmp_path, "--json")) == []
-    run_for_a_while(dsn, tmp_path, [Counted("fails", raises).job], "fails")
-    (row,) = json.loads(status(dsn, tmp_path, "--json"))
-    assert (row["name"], row["result"], row["failures"]) == ("fails", "ZeroDivisionError: oh", row["runs"])
-    assert "ZeroDivisionError: oh" in status(dsn, tmp_path)
+async def never_ends(connection: Connection) -> str:
+    await connection.execute("SELECT pg_sleep(600)")
+    return "never"
+
+
+def test_status(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [Job("fails", 60.0, Counted("fails", raises).job.work), Job("new", 5.0, never_ends)]
+    monkeypatch.setattr("signalkeep.cli.jobs.jobs_of", lambda *_: jobs)
+    assert "no organizer leads" in status(dsn, tmp_path)
+    run_for_a_while(dsn, tmp_path, [*jobs[:1], Counted("gone").job], "fails")
+    failed, new = json.loads(status(dsn, tmp_path, "--json"))
+    assert (failed["name"], failed["result"], failed["failures"]) == ("fails", "ZeroDivisionError: oh", failed["runs"])
+    assert failed["next_at"] > failed["ended_at"] > failed["began_at"]
+    assert failed["ran_by"].endswith(f":{os.getpid()}")
+    assert (new["name"], new["result"], new["overdue"]) == ("new", "has not run yet", False)
+    said = status(dsn, tmp_path)
+    assert "ZeroDivisionError: oh" in said
+    assert "gone" not in said, "there is no such job any more"
+
+
+@pytest.mark.parametrize(("ago_s", "overdue"), [(170, False), (190, True)])
+def test_status_tells_a_job_that_is_overdue(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ago_s: int, overdue: bool
+) -> None:
+    jobs = [Counted("late").job]
+    monkeypatch.setattr("signalkeep.cli.jobs.jobs_of", lambda *_: jobs)
+    run_for_a_while(dsn, tmp_path, jobs, "late")
+    ask(dsn, f"UPDATE organizer_job SET every_s = 60, ended_at = now() - interval '{ago_s} s'")
+    assert [row["overdue"] for row in json.loads(status(dsn, tmp_path, "--json"))] == [overdue]
+    assert ("yes" in status(dsn, tmp_path)) is overdue
+
+
+def test_status_tells_a_run_that_goes_on_from_one_that_was_cut_off_and_who_leads(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job("long", 60.0, never_ends)]
+    monkeypatch.setattr("signalkeep.cli.jobs.jobs_of", lambda *_: jobs)
+    said: list[str] = []
+
+    async def work() -> None:
+        async with running(dsn, tmp_path, *jobs):
+            begun = "SELECT FROM organizer_job WHERE name = 'long'"
+            await wait_until_async(lambda: asyncio.to_thread(ask, dsn, begun))
+            said.append(await asyncio.to_thread(status, dsn, tmp_path))
+
+    asyncio.run(work())
+    assert re.search(r"runs, began \d+ s ago", said[0])
+    assert f"led by {socket.gethostname()}" in said[0]
+    wait_until(lambda: re.search(r"began \d+ s ago and did not end: it was cut off", status(dsn, tmp_path)))
+    assert "no organizer leads" in status(dsn, tmp_path)
 
 
 def test_the_job_of_quality_sweeps_what_is_stored(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,15 +37,17 @@ WHERE name = $1
 """
 # `runs_now` asks for the lock: a run that began and holds none was cut off. The database's own clock counts.
 LIST: Final = """
-SELECT name, every_s, began_at, ended_at, seconds, result, runs, failures, failed_in_a_row, ran_by,
+SELECT name, every_s, began_at, ended_at, seconds, result, runs, failures, failed_in_a_row, ran_by, runs_now,
     ended_at + every_s * interval '1 second' AS next_at,
     extract(epoch FROM clock_timestamp() - began_at)::float8 AS began_ago_s,
-    EXISTS (
-        SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-        WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-            AND l.classid::bigint = $1 AND l.objid::bigint = hashtext(name)::bigint & 4294967295
-    ) AS runs_now
-FROM organizer_job ORDER BY name
+    NOT runs_now AND extract(epoch FROM clock_timestamp() - coalesce(ended_at, began_at))::float8 > $2 * every_s
+        AS overdue
+FROM organizer_job, LATERAL (
+    SELECT count(*) > 0 AS runs_now FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+        AND l.classid::bigint = $1 AND l.objid::bigint = hashtext(name)::bigint & 4294967295
+) held
+ORDER BY name
 """
 # Who holds the lead: the application names the host.
 LEADS: Final = """
@@ -90,4 +92,4 @@ async def note_end(
 
 async def jobs(connection: Connection) -> list[Row]:
     """Each job's last run."""
-    return list(await connection.fetch(LIST, _JOB))
+    return list(await connection.fetch(LIST, _JOB, limits.JOBS_OVERDUE))
