@@ -209,7 +209,7 @@ def test_without_a_database_a_task_waits_until_it_expires(site: Site) -> None:
     site.worker()
     wait_until(lambda: (queue := site.queue()) and queue.consumers == 1, what="the worker is ready")
     site.send("quick", expiration=3.0)
-    wait_until(lambda: site.errors.read_text().count("a job waits for the database") >= 2, what="it is tried again")
+    wait_until(lambda: site.errors.read_text().count("jobs wait for the database") >= 2, what="it is tried again")
     wait_until(lambda: (queue := site.queue()) and queue.messages == 0, what="the task has expired")
 
 

@@ -49,6 +49,7 @@ _QUEUE_ARGUMENTS: Final = {
     "x-delivery-limit": 1_000_000_000,  # never: from RabbitMQ 4.0 on, a queue without a limit of its own has one of 20
 }
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
+_schema_seen: Final[set[bool]] = set()  # of this process
 
 logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # why a task is given back we say ourselves
 
@@ -97,12 +98,7 @@ def _leave_logging_alone(**_: Any) -> None:
 
 def _add_task(app: Celery, job: Job, runner: Runner, settings: Settings) -> None:
     async def once() -> Outcome:
-        try:
-            await ensure_schema(dsn_of(settings), settings.database)
-        except SignalkeepError as error:
-            log.warning("a job waits for the database", job=job.name, error=error.message)
-            return Outcome.NO_DATABASE
-        return await runner.run(job)
+        return await runner.run(job) if await _schema_is_there(settings) else Outcome.NO_DATABASE
 
     def run(task: Any) -> None:
         outcome = run_async(once())
@@ -112,6 +108,18 @@ def _add_task(app: Celery, job: Job, runner: Runner, settings: Settings) -> None
             raise Reject(outcome.value, requeue=True)
 
     app.task(run, name=f"signalkeep.{job.name}", bind=True, time_limit=job.takes_s_max + limits.JOB_END_S)
+
+
+async def _schema_is_there(settings: Settings) -> bool:
+    """Looked at, and made if need be, until it is there: once for each process."""
+    if not _schema_seen:
+        try:
+            await ensure_schema(dsn_of(settings), settings.database)
+        except SignalkeepError as error:
+            log.warning("jobs wait for the database", error=error.message, hint=error.hint)
+            return False
+        _schema_seen.add(True)
+    return True
 
 
 def _when(job: Job) -> dict[str, Any]:
