@@ -78,6 +78,7 @@ QUIET = limits.REOPEN_S / 60
         ({"what": "cleared", "reopened_lately": OFTEN, "came_back": True}, {}, FLAPS, QUIET, NOBODY),
         # time
         ({"what": "escalated"}, {}, OPENED, 0, all_hear(Word.ESCALATED, "boss")),
+        ({"what": "escalated"}, {"kind": "channel_failing", "subject": "boss"}, OPENED, 0, NOBODY),
         ({"what": "escalated"}, {"state": "acknowledged"}, OPENED, 0, NOBODY),
         ({"what": "reminded"}, {}, OPENED, 0, all_hear(Word.REMINDED, *ADMINS)),
         ({"what": "reminded"}, {"state": "cleared"}, OPENED, 0, NOBODY),

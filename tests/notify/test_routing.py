@@ -208,6 +208,8 @@ async def test_without_channels_nobody_is_told_later_either(connection: Connecti
     world = World(connection, {})
     await world.see("1")
     await world.route()
-    world.settings = World(connection, CHANNELS).settings
+    await pass_(world, days=2)
+    assert await connection.fetchval("SELECT count(*) FROM incident_event") == 1
+    world.settings = World(connection, CHANNELS, remind_every_s=0).settings
     await world.route()
     assert await world.words() == []

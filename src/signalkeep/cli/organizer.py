@@ -17,7 +17,7 @@ from signalkeep.roles import lower_priority, stop_on_signals
 from signalkeep.store import jobs
 from signalkeep.store.postgres import Connection, Row
 
-app = typer.Typer(help="Periodic work: quality of devices and of the fleet.")
+app = typer.Typer(help="Periodic work: quality of devices and of the fleet, messages about incidents.")
 
 
 @app.callback(invoke_without_command=True)

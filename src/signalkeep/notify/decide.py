@@ -103,7 +103,8 @@ def decide(event: Event, incident: Incident, told: Sequence[Told], settings: Not
     if incident.snoozed(now) or incident.malfunction_at is None or incident.malfunction_at > event.at:
         return NOBODY
     if word is Word.ESCALATED:
-        return Decision(dict.fromkeys(settings.escalate_to, word)) if incident.state == "open" else NOBODY
+        others = _without_itself(incident, settings.escalate_to)
+        return Decision(dict.fromkeys(others, word)) if incident.state == "open" else NOBODY
     channels = audience(incident, settings)
     if word is Word.REMINDED:
         return Decision(dict.fromkeys(channels, word)) if incident.state != "cleared" else NOBODY
@@ -131,9 +132,13 @@ def audience(incident: Incident, settings: NotifySettings) -> tuple[str, ...]:
     channels = settings.admins
     if incident.scope in {Scope.DEVICE, Scope.GROUP} and incident.customer is not None:
         channels = settings.customers.get(incident.customer, settings.admins)
-    if incident.kind == "channel_failing":
-        channels = tuple(channel for channel in channels if channel != incident.subject)
-    return tuple(dict.fromkeys(channels))
+    return _without_itself(incident, channels)
+
+
+def _without_itself(incident: Incident, channels: Sequence[str]) -> tuple[str, ...]:
+    """Each once; that a channel fails is not told over it."""
+    failing = incident.subject if incident.kind == "channel_failing" else None
+    return tuple(channel for channel in dict.fromkeys(channels) if channel != failing)
 
 
 def owed(told: Sequence[Told]) -> tuple[str, ...]:

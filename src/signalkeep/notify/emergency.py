@@ -14,7 +14,6 @@ import asyncio
 import os
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -91,8 +90,7 @@ class Emergency:
         """Stop telling. A message that is being sent now counts as not sent, and is sent again with its id."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
     async def _tell(self) -> None:

@@ -50,7 +50,7 @@ async def look_at_channels(connection: Connection, settings: NotifySettings, now
 async def let_time_pass(connection: Connection, settings: NotifySettings, now: datetime) -> int:
     """Escalations, reminders and ends of snoozes, as events; how many."""
     after_id, count = 0, 0
-    while True:
+    while settings.channels:
         async with connection.transaction():
             rows = await outbox.to_look_at(
                 connection, after_id, now,
@@ -64,8 +64,9 @@ async def let_time_pass(connection: Connection, settings: NotifySettings, now: d
                     await incidents.add_events(connection, [(row["incident_id"], what)], now)
                     count += 1
         if len(rows) < limits.NOTIFY_EVENTS_MAX:
-            return count
+            break
         after_id = rows[-1]["incident_id"]
+    return count
 
 
 async def route(connection: Connection, settings: NotifySettings, now: datetime) -> int:

@@ -67,7 +67,7 @@ ON CONFLICT (event_id, channel) DO NOTHING
 """
 
 # Malfunctions for which something may be due because time has passed: a snooze is over, or nobody has taken them for
-# long. A time of null seconds: never.
+# long. A time of null seconds: never. What a check or a person just changes is looked at the next time.
 TO_LOOK_AT: Final = f"""
 SELECT {_NAMED} FROM incident i {_NAMES}
 WHERE i.id > $2 AND i.state <> 'cleared' AND i.stage = 'malfunction'
@@ -75,7 +75,7 @@ WHERE i.id > $2 AND i.state <> 'cleared' AND i.stage = 'malfunction'
         OR i.state = 'open' AND (
             i.escalated_at IS NULL AND i.malfunction_at <= $1 - make_interval(secs => $3)
             OR coalesce(i.reminded_at, i.malfunction_at) <= $1 - make_interval(secs => $4)))
-ORDER BY i.id LIMIT $5 FOR UPDATE OF i
+ORDER BY i.id LIMIT $5 FOR UPDATE OF i SKIP LOCKED
 """  # noqa: S608 - made of constants
 
 NOTE_DUE: Final = """
@@ -104,9 +104,11 @@ ORDER BY n.created_at, n.event_id LIMIT 1
 
 # How much a channel took lately, digests not counted, and when its last digest was made.
 LATELY: Final = """
-SELECT count(*) FILTER (WHERE state = 'sent' AND sent_at > $2 AND payload->>'what' <> 'digest') AS sent,
-    max(created_at) FILTER (WHERE payload->>'what' = 'digest') AS digest_at
-FROM notification WHERE channel = $1 AND (state = 'sent' AND sent_at > $2 OR created_at > $2)
+SELECT
+    (SELECT count(*) FROM notification
+     WHERE channel = $1 AND state = 'sent' AND sent_at > $2 AND payload->>'what' <> 'digest') AS sent,
+    (SELECT max(created_at) FROM notification
+     WHERE channel = $1 AND event_id IS NULL AND created_at > $2 AND payload->>'what' = 'digest') AS digest_at
 """
 
 # What goes into a digest.
@@ -232,7 +234,7 @@ async def next_message(connection: Connection, channel: str, now: datetime, *, o
 async def lately(connection: Connection, channel: str, now: datetime) -> tuple[int, datetime | None]:
     """Messages that the channel took in the last hour, and when its last digest was made, if in that hour."""
     row = await connection.fetchrow(LATELY, channel, now - timedelta(hours=1))
-    assert row is not None, "an aggregate gives one row"
+    assert row is not None, "a SELECT without FROM gives one row"
     return row["sent"], row["digest_at"]
 
 

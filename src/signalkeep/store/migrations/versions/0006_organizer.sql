@@ -104,7 +104,8 @@ CREATE TABLE notification (
 CREATE INDEX notification_waiting ON notification (channel, next_at) WHERE state = 'waiting';
 CREATE INDEX notification_sent ON notification (channel, sent_at) WHERE state = 'sent';
 CREATE INDEX notification_tried ON notification (channel, tried_at) WHERE tried_at IS NOT NULL;
-CREATE INDEX notification_digest ON notification (digest_id) WHERE digest_id IS NOT NULL;
+CREATE INDEX notification_in_digest ON notification (digest_id) WHERE digest_id IS NOT NULL;
+CREATE INDEX notification_of_none ON notification (channel, created_at) WHERE event_id IS NULL;
 COMMENT ON TABLE notification IS 'The outbox: every message, to whom it goes, and what became of it. Sent at least once, always with the same id.';
 COMMENT ON COLUMN notification.id IS 'goes with the message: who gets it twice knows it by that';
 COMMENT ON COLUMN notification.event_id IS 'what it tells of; null: a test, or a digest of others';
