@@ -57,6 +57,10 @@ def test_a_beat_is_what_the_process_says_and_nothing_of_one_that_is_gone() -> No
     assert {beat.pid for beat in beats_of(dead) if beat.role == "gateway"} == {None}
 
 
+def test_restarts_are_known_where_a_supervisor_counts_them() -> None:
+    assert {beat.restarts for beat in beats_of(picture(supervised=False, restarts={}))} == {None}
+
+
 def judging(**broken: int) -> Picture:
     return picture(roles=core(ingest=role("ingest", numbers=ingest_numbers(broken_rules=broken))))
 

@@ -77,6 +77,7 @@ def test_whatever_the_bytes_are_the_answer_is_a_time_or_a_value_error(tmp_path: 
         path.read_text(encoding="ascii").partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----"
     )
     assert end_of(der) == NOW
+    assert end_of(der.replace(b"261101120000Z", b"991101120000Z")) == NOW.replace(year=1999)
     for length in range(0, len(der), 7):
         with pytest.raises(ValueError):
             end_of(der[:length])

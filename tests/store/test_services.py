@@ -70,6 +70,22 @@ async def test_restarts_are_remembered_by_their_time(connection: Connection) -> 
     assert times == sorted(times)
 
 
+async def test_without_a_supervisor_a_later_process_is_a_restart(connection: Connection) -> None:
+    """As systemd or Docker starts them; one that is seen dead in between is still the one before."""
+    start = await services.time_of(connection)
+
+    async def seen(minute: float | None) -> tuple[int, int]:
+        began = None if minute is None else start + timedelta(minutes=minute)
+        pid = None if minute is None else 5
+        await services.write_host(connection, "a", [Beat(role="gateway", instance=0, pid=pid, started_at=began)], [])
+        (one,) = await services.beats(connection)
+        return one.restarts, len(one.restarted_at)
+
+    assert [await seen(minute) for minute in (1, 1, 2, None, 2, None, 3)] == [
+        (0, 0), (0, 0), (1, 1), (1, 1), (1, 1), (1, 1), (2, 2),
+    ]  # fmt: skip
+
+
 async def test_how_far_a_journal_was_stays_when_its_gateway_is_gone(connection: Connection) -> None:
     here = Beat(role="gateway", instance=0, pid=5, journal=JOURNAL, durable_seq=17)
     await services.write_host(connection, "a", [here], [])

@@ -175,14 +175,15 @@ def _seen(check: Check, read_s: float | None, write_s: float | None) -> Seen:
 
 def beats_of(picture: Picture) -> list[Beat]:
     """Every process that should be there; of what has no beats of its own, restarts are known."""
-    found = {role.name: _beat(role, picture.restarts.get(role.name, 0)) for role in picture.roles}
+    counted = picture.restarts if picture.supervised else None
+    found = {role.name: _beat(role, None if counted is None else counted.get(role.name, 0)) for role in picture.roles}
     for name, restarts in picture.restarts.items():
         role, _, instance = name.rpartition("-")
         found.setdefault(name, Beat(role=role, instance=int(instance), restarts=restarts))
     return list(found.values())
 
 
-def _beat(role: RoleFacts, restarts: int) -> Beat:
+def _beat(role: RoleFacts, restarts: int | None) -> Beat:
     vitals = role.vitals
     if vitals is None or not role.lives:
         return Beat(role=role.role, instance=role.instance, restarts=restarts)

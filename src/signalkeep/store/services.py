@@ -22,27 +22,34 @@ from signalkeep.store.postgres import Connection
 State = Literal["up", "degraded", "down"]
 OURS: Final = ""  # the host of rows that the organizer writes, for all machines
 
-# What the processes of a host did. Restarts are remembered by the time at which their number grew.
+# What the processes of a host did. Restarts are remembered by the time at which their number grew. Where no supervisor
+# of ours counts them, a process that started later than the one before is one.
 WRITE_BEATS: Final = """
+WITH seen AS (
+    SELECT b.*, CASE WHEN b.restarts IS NOT NULL THEN greatest(0, b.restarts - h.restarts)
+                     ELSE coalesce(b.started_at > h.started_at, false)::int END AS more
+    FROM unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::timestamptz[], $7::float8[], $8::bigint[],
+                $9::float8[], $10::bool[], $11::bigint[], $12::uuid[], $13::bigint[])
+        AS b (role, instance, pid, version, started_at, beat_age_s, handled, handled_age_s, waits, restarts, journal,
+              durable_seq)
+    LEFT JOIN heartbeat h ON h.host = $1 AND (h.role, h.instance) = (b.role, b.instance)
+), times AS (
+    SELECT seen.*, array_fill(now(), ARRAY[least(coalesce(more, 0), $14)::int]) AS lately FROM seen
+)
 INSERT INTO heartbeat AS h (
-    host, role, instance, pid, version, started_at, at, beat_age_s, handled, handled_age_s, waits, restarts, journal,
-    durable_seq)
-SELECT $1, role, instance, pid, version, started_at, now(), beat_age_s, handled, handled_age_s, waits, restarts,
-       journal, durable_seq
-FROM unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::timestamptz[], $7::float8[], $8::bigint[],
-            $9::float8[], $10::bool[], $11::bigint[], $12::uuid[], $13::bigint[])
-    AS b (role, instance, pid, version, started_at, beat_age_s, handled, handled_age_s, waits, restarts, journal,
-          durable_seq)
+    host, role, instance, pid, version, started_at, at, beat_age_s, handled, handled_age_s, waits, restarts,
+    restarted_at, journal, durable_seq)
+SELECT $1, role, instance, pid, version, started_at, now(), beat_age_s, handled, handled_age_s, waits,
+       coalesce(restarts, more, 0), lately, journal, durable_seq
+FROM times
 ON CONFLICT (host, role, instance) DO UPDATE SET
-    pid = EXCLUDED.pid, version = EXCLUDED.version, started_at = EXCLUDED.started_at, at = EXCLUDED.at,
-    beat_age_s = EXCLUDED.beat_age_s, handled = EXCLUDED.handled, handled_age_s = EXCLUDED.handled_age_s,
-    waits = EXCLUDED.waits, restarts = EXCLUDED.restarts,
+    pid = EXCLUDED.pid, version = EXCLUDED.version, started_at = coalesce(EXCLUDED.started_at, h.started_at),
+    at = EXCLUDED.at, beat_age_s = EXCLUDED.beat_age_s, handled = EXCLUDED.handled,
+    handled_age_s = EXCLUDED.handled_age_s, waits = EXCLUDED.waits,
     journal = coalesce(EXCLUDED.journal, h.journal), durable_seq = coalesce(EXCLUDED.durable_seq, h.durable_seq),
-    restarted_at = CASE WHEN EXCLUDED.restarts > h.restarts THEN
-        (SELECT a[greatest(1, cardinality(a) - $14 + 1):]
-         FROM (SELECT h.restarted_at || array_fill(
-                   now(), ARRAY[least(EXCLUDED.restarts - h.restarts, $14)::int])) AS grown (a))
-        ELSE h.restarted_at END
+    restarts = EXCLUDED.restarts + CASE WHEN $15 THEN 0 ELSE h.restarts END,
+    restarted_at = (h.restarted_at || EXCLUDED.restarted_at)[
+        greatest(1, cardinality(h.restarted_at) + cardinality(EXCLUDED.restarted_at) - $14 + 1):]
 """
 
 # Processes of a host that should not be there any more.
@@ -114,7 +121,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     handled: int = 0
     handled_age_s: float | None = None
     waits: bool = False
-    restarts: int = 0
+    restarts: int | None = None  # None: no supervisor of ours counts them
     journal: UUID | None = None
     durable_seq: int | None = None
 
@@ -177,7 +184,8 @@ async def write_host(
     ]  # fmt: skip
     async with connection.transaction():
         if values:
-            await connection.execute(WRITE_BEATS, host, *zip(*values, strict=True), limits.RESTARTS_REMEMBERED)
+            counted = all(one.restarts is not None for one in beats)
+            await connection.execute(WRITE_BEATS, host, *zip(*values, strict=True), limits.RESTARTS_REMEMBERED, counted)
         await connection.execute(FORGET_BEATS, host, [one.role for one in beats], [one.instance for one in beats])
         await note(connection, host, seen, gap_s=gap_s)
         await connection.execute(FORGET_SERVICES, host, [one.name for one in seen])

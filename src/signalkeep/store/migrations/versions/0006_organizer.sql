@@ -147,13 +147,13 @@ COMMENT ON COLUMN heartbeat.role IS 'gateway, relay, ingest, organizer, monitor,
 COMMENT ON COLUMN heartbeat.instance IS 'its number among its role';
 COMMENT ON COLUMN heartbeat.pid IS 'its process id; null: it should be there and is not, or says nothing of itself (postgres)';
 COMMENT ON COLUMN heartbeat.version IS 'its version of signalkeep; null: as for pid';
-COMMENT ON COLUMN heartbeat.started_at IS 'when it started (UTC); null: as for pid';
+COMMENT ON COLUMN heartbeat.started_at IS 'when it, or the last one in its place, started (UTC); null: none was seen';
 COMMENT ON COLUMN heartbeat.at IS 'when this was written (UTC)';
 COMMENT ON COLUMN heartbeat.beat_age_s IS 'how long ago it had moved then, seconds; null: as for pid';
 COMMENT ON COLUMN heartbeat.handled IS 'what it had handled since its start: entries, frames, runs of jobs';
 COMMENT ON COLUMN heartbeat.handled_age_s IS 'how long ago it had handled the last one, seconds; null: as for pid';
 COMMENT ON COLUMN heartbeat.waits IS 'something was there that it should handle';
-COMMENT ON COLUMN heartbeat.restarts IS 'how often its supervisor had started it again';
+COMMENT ON COLUMN heartbeat.restarts IS 'how often it was started again, as its supervisor counts; without one, as its monitor has seen';
 COMMENT ON COLUMN heartbeat.restarted_at IS 'when that number grew (UTC), the last few times';
 COMMENT ON COLUMN heartbeat.journal IS 'of a gateway: the journal that it writes, or wrote last';
 COMMENT ON COLUMN heartbeat.durable_seq IS 'of a gateway: up to where that journal is on stable storage';
