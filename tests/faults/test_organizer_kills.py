@@ -1,4 +1,5 @@
-"""The organizer killed at random while it judges: nothing is there twice, and what it says is what a fresh look says.
+"""The organizer killed at random while it judges and tells people: nothing is there, or told, twice; what it says of
+days is what a fresh look says.
 
 Fault model: F1, kill -9 of the organizer, and of the database or one of its backends beside it, at any instant of a
 sweep; see `tests.faults.organizer` for the judge, which must be able to fail, too.
@@ -6,6 +7,7 @@ sweep; see `tests.faults.organizer` for the judge, which must be able to fail, t
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -21,11 +23,12 @@ from tests.core import Core
 from tests.faults.judgement import dsn_of, recovery_s
 from tests.faults.organizer import broken, said
 from tests.faults.victims import BACKEND, ORGANIZER, POSTMASTER, Plan, carry_out
+from tests.notify.receivers import Webhook
 from tests.servers import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
-DEVICES, DAYS, EVENTS = 12, 3, 40
+DEVICES, DAYS, EVENTS = 12, 2, 40
 NUMBERS = "ailing%"
 PLANS = (Plan((ORGANIZER, BACKEND)), Plan((ORGANIZER,), ORGANIZER), Plan((POSTMASTER,), ORGANIZER))
 PAUSE_S_MAX = 1.0  # before a kill: the organizer has begun, and is somewhere in its work
@@ -44,13 +47,41 @@ WHERE d.id = t.device_id AND d.device_number LIKE 'ailing%' RETURNING day
 FORGET = "DELETE FROM finding WHERE device_id IS NOT NULL; DELETE FROM quality_score; UPDATE signal SET flags = 0"
 
 
+# What is watched is down as soon as a device is called so.
+ILLS = ("one", "two", "three")
+WATCHES = [
+    {"name": ill, "sql": f"SELECT NOT EXISTS (SELECT FROM device WHERE notes LIKE '%{ill}%')", "every_s": 1}
+    for ill in ILLS
+]
+SERVICES = {"every_s": 0.5, "bad_s": 0, "good_s": 0, "watch": WATCHES}
+CALL = "UPDATE device SET notes = $1 WHERE device_number = 'ailing0'"
+
+# What happened to what is watched, and the messages that tell of it.
+TOLD = """
+SELECT i.subject, e.what, n.id, n.state FROM incident i JOIN incident_event e ON e.incident_id = i.id
+LEFT JOIN notification n ON n.event_id = e.id WHERE i.kind = 'watch_down' ORDER BY e.id
+"""
+
+
 @pytest.fixture
-def core() -> Iterator[Core]:
-    with Core(unknown_devices="register", quality__sweep_every_s="1") as running:
+def hook() -> Iterator[Webhook]:
+    with Webhook() as receiving:
+        yield receiving
+
+
+@pytest.fixture
+def core(hook: Webhook) -> Iterator[Core]:
+    notify = {"channels": {"ops": {**hook.settings, "per_hour_max": 1000}}, "admins": ["ops"]}
+    with Core(
+        unknown_devices="register",
+        quality__sweep_every_s="1",
+        services=json.dumps(SERVICES),
+        notify=json.dumps(notify),
+    ) as running:
         yield running
 
 
-def ailing(core: Core) -> None:
+def ailing(core: Core, dsn: str) -> None:
     """Days of devices whose positions are off the globe now and then."""
     first = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0) - timedelta(days=DAYS)
     for number in range(DEVICES):
@@ -64,19 +95,24 @@ def ailing(core: Core) -> None:
                     f'"latitude": {latitude}, "longitude": 23.7, "speed_kmh": {minute}}}\n'
                 )
         core.talk("json", "".join(lines).encode(), answer_bytes=len(lines))
-    core.wait_for_rows("SELECT count(*) FROM signal", DEVICES * DAYS * EVENTS)
+    rows = DEVICES * DAYS * EVENTS
+    wait_until(lambda: ask(dsn, "SELECT count(*) FROM signal")[0][0] == rows, 60, what="they are stored")
 
 
-def test_killed_while_it_judges_nothing_is_there_twice_and_a_fresh_look_says_the_same(core: Core) -> None:
+def test_killed_while_it_judges_and_tells_nothing_is_there_twice_and_a_fresh_look_says_the_same(
+    core: Core, hook: Webhook
+) -> None:
     dsn, source = dsn_of(core), random.Random(1)
-    ailing(core)
-    for plan in PLANS:
+    ailing(core, dsn)
+    for number, plan in enumerate(PLANS, 1):
         ask(dsn, JUDGE_ALL)
+        ask(dsn, CALL, " ".join(ILLS[:number]))
         time.sleep(source.uniform(0, PAUSE_S_MAX))  # a part of the plan, not a wait for anything
         killed_s = carry_out(core, plan, source)
         recovery_s(core.ports["json"], dsn, killed_s)
     ask(dsn, JUDGE_ALL)
     wait_until(lambda: not ask(dsn, LEFT), 120, what="the organizer has judged every day")
+    assert_told_once(dsn, hook)
     assert broken(dsn) == []
     first = said(dsn, NUMBERS)
     assert len(first["scores"]) == DEVICES * DAYS
@@ -89,7 +125,28 @@ def test_killed_while_it_judges_nothing_is_there_twice_and_a_fresh_look_says_the
     again = said(dsn, NUMBERS)
     for what, rows in first.items():
         assert rows == again[what], what
-    assert core.json("audit")["ok"]
+
+
+def assert_told_once(dsn: str, hook: Webhook) -> None:
+    """Every incident of what is watched was opened, and is over: each with one message, which came."""
+    wait_until(lambda: told(dsn)["opened"] == sorted(ILLS), 60, what="everything that is down is found and told")
+    ask(dsn, CALL, "")
+    wait_until(lambda: set(told(dsn)["cleared"]) == set(ILLS), 60, what="and that it is over")
+    rows = ask(dsn, TOLD)
+    ids = [str(row["id"]) for row in rows]
+    assert len(set(ids)) == len(ids), "one message for each event"
+    assert {message["id"] for message in hook.got} >= set(ids)
+    opened = [(row["subject"], row["what"]) for row in rows if row["what"] == "opened"]
+    assert len(opened) == len(ILLS), "each was opened once"
+
+
+def told(dsn: str) -> dict[str, list[str]]:
+    """What is watched, by what was said of it in messages that were taken."""
+    said: dict[str, list[str]] = {"opened": [], "cleared": []}
+    for row in ask(dsn, TOLD):
+        if row["state"] == "sent":
+            said.setdefault(row["what"], []).append(row["subject"].removeprefix("watch "))
+    return {what: sorted(subjects) for what, subjects in said.items()}
 
 
 @pytest.mark.parametrize(
