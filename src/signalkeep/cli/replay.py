@@ -33,6 +33,7 @@ from signalkeep.cli.devices import records_words
 from signalkeep.cli.progress import bar
 from signalkeep.cli.quarantine import RateOption
 from signalkeep.cli.signals import SinceOption, UntilOption, time_of
+from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.config import Settings
 from signalkeep.errors import CallerError
 from signalkeep.ingest.pace import Pace
@@ -45,6 +46,7 @@ from signalkeep.store import replay as stored
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.registry import check_number
 from signalkeep.store.replay import Counts, MovedElsewhere, Replay, Wanted
+from signalkeep.store.retention import floor_of
 
 app = typer.Typer(help="Read again what journals hold.")
 
@@ -134,6 +136,7 @@ async def _replay(connection: Connection, current: Replay, settings: Settings, r
             evidence_root=settings.evidence_root,
             protocols=PROTOCOLS,
             retention_days=settings.ingest.retention_days,
+            kept_from=floor_of(settings.ingest, SYSTEM_CLOCK.now()),
             pace=Pace(rate),
             progress=progress,
         )
