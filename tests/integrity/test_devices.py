@@ -174,10 +174,8 @@ async def test_a_parked_vehicle_may_rest_and_its_last_signal_is_read_once(
     await feed.write(connection, sent(0, ignition=False))
     assert await fleet.look(60) == await fleet.look(61) == "0 devices ail: nothing new"
     assert len(asked) == 1
-    assert await fleet.look(24 * 60 + 1) == "1 device ails: 1 opened"
-    await feed.write(connection, sent(2000, ignition=True))
-    await fleet.look(2001)
-    assert await fleet.look(2050) == "1 device ails: nothing new"
+    await feed.write(connection, sent(62, ignition=True))
+    assert await fleet.look(80) == "1 device ails: 1 opened", "what it said last counts, not what it said before"
     assert len(asked) == 2
     row = await connection.fetchrow("SELECT good_since, detail FROM device_trouble")
     assert row is not None
@@ -234,6 +232,20 @@ async def test_wrong_positions_are_a_malfunction_when_they_are_many_and_late_dat
     assert await wrong(1, 2) == ([("position_faults", "1", "diagnostic", "open")] if opened else [])
     assert await wrong(3) == ([("position_faults", "1", "malfunction", "open")] if opened else [])
     assert await fleet.told() == ([("1", "opened"), ("1", "malfunction")] if opened else [])
+
+
+async def test_of_a_finding_only_the_hits_that_came_in_time_count(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signalkeep.rulebook.RULES", (BY_ID["POS-01"],))
+    await registry.register(connection, "1", actor="tests")
+    feed = await Feed.open(connection)
+    await feed.write(connection, *(sent(n, latitude=95.0) for n in (1, 2)))
+    await feed.write(connection, *(sent(n, late_s=3600, latitude=95.0) for n in range(3, 60)))
+    await sweep(connection)
+    await Fleet(connection, troubles={"position_faults": {"hits": 3}}).look(5)
+    (row,) = await device_health.ailing(connection, "1", 10)
+    assert (row["hits"], row["stage"], row["last_hit"]) == (2, "diagnostic", after(2))
 
 
 async def test_one_late_hit_after_live_ones_does_not_open_it_again(connection: Connection) -> None:
