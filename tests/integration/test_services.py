@@ -32,6 +32,12 @@ SELECT d.model, d.status, s.stored FROM device d JOIN device_state s ON s.device
 """
 
 
+def written(core: Core) -> bool:
+    """Also where the database is slow to come: a core says that it runs when it acknowledges devices."""
+    services = core.json("status", expect=None)["services"]
+    return services is not None and services["hosts"] > 0
+
+
 @pytest.fixture(scope="module")
 def core() -> Iterator[Core]:
     with Core(
@@ -42,9 +48,10 @@ def core() -> Iterator[Core]:
         services__good_s="1",
         services__canary__enabled="true",
         services__canary__every_s="1",
-        services__canary__deadline_s="5",
+        services__canary__deadline_s="8",
         services__watch=json.dumps([{"name": "shop", "tcp": f"127.0.0.1:{WATCHED}", "every_s": 1, "timeout_s": 2}]),
     ) as running:
+        wait_until(lambda: written(running), WAIT_S, what="the monitor writes")
         yield running
 
 
@@ -106,12 +113,13 @@ def test_the_canary_is_lost_with_ingest_and_comes_back_with_it(core: Core, shop:
         (row,) = ask(
             embedded_dsn(core.data), "SELECT detail FROM incident WHERE kind = 'canary_lost' AND id > $1", before
         )
-        assert row["detail"] == "acknowledged, but no row within 5 s"
+        assert row["detail"] == "acknowledged, but no row within 8 s"
     finally:
         os.kill(pid, signal.SIGKILL)
     well(core)
     found = incidents(core, before, states=("cleared",))
-    assert found <= {("canary_lost", "the canary"), ("role_hung", f"ingest-0 on {HOST}")}
+    assert {subject for _, subject in found} <= {"the canary", f"ingest-0 on {HOST}"}
+    assert len(found) <= 2
     page = core.json("status")
     assert page["services"]["unwell"] == []
     assert page["services"]["services"] > 10
