@@ -189,6 +189,25 @@ async def test_missing_rows_and_records_that_are_new_in_one_replay(core: Core, m
     assert await core.audit() == []
 
 
+async def test_a_resend_takes_the_place_of_what_its_own_journal_has_lost(core: Core) -> None:
+    """The first journal's files are gone, and so are its rows; the device sent one of its records again later."""
+    sent = [event(minute=minute) for minute in range(3)]
+    await core.take(*sent)
+    await core.take(sent[1], event(minute=9))
+    await core.connection.execute("DELETE FROM signal WHERE journal_id = $1", core.last_id - 1)
+    second = (await stored.parts_of(core.connection, core.directories))[-1:]
+    assert second[0].journal_id == core.last_id
+    replay = await stored.begin(core.connection, ALWAYS, second, version="1", actor="tester")
+    done = counted(await core.replayer(replay).run())
+    assert done == {"frames": 2, "records": 2, "same": 1, "restored": 1}
+    assert [row.partition("the ledger has")[2] for row in await core.audit()] == [
+        f" 2 signals, the table 0: 2 missing; missing: the record of {RECEIVED} (entry 1); missing: the record of "
+        f"{RECEIVED - timedelta(minutes=2)} (entry 3)"
+    ]
+    assert await core.replay() == {"frames": 5, "records": 5, "same": 2, "restored": 2, "duplicate": 1}
+    assert await core.audit() == []
+
+
 async def test_lost_rows_of_quarantine_come_back_open(core: Core) -> None:
     await core.take(event("2", minute=1), event("2", minute=2), frame(b"no JSON", "2"))
     await core.connection.execute("DELETE FROM quarantine WHERE id > 1")

@@ -251,11 +251,13 @@ class BatchWriter:
                 restored.append((rows, row))
             if open_again:
                 kept.append(_only(rows, [], open_again))
-            new = _only(rows, lost.signals[len(again) :], lost.quarantined[len(open_again) :])
+            taken_over, others = await self._take_over(line, rows, lost.signals[len(again) :])
+            restored += [(rows, row) for row in taken_over]
+            new = _only(rows, others, lost.quarantined[len(open_again) :])
             if new.signals or new.quarantined:
                 added.append(new)
             self._days.update((rows.device.id, row.device_time or rows.received_at) for row in lost.signals)
-            self.counts.restored += len(again) + len(open_again)
+            self.counts.restored += len(again) + len(taken_over) + len(open_again)
             self.counts.added += len(new.signals) + len(new.quarantined)
         await self._restore(restored)
         if kept:
@@ -288,8 +290,36 @@ class BatchWriter:
         unknown = device_ids - self._known.lines.keys()
         found = await stored.lines(self._connection, self._journal_id, sorted(unknown)) if unknown else {}
         for device_id in device_ids:
-            line = self._known.lines.get(device_id) or found.get(device_id) or Line()
+            line = self._known.lines.get(device_id) or found.get(device_id) or Line(self._journal_id)
             self.lines[device_id] = msgspec.structs.replace(line)
+
+    async def _take_over(
+        self, line: Line, rows: FrameRows, signal_rows: Sequence[SignalRow]
+    ) -> tuple[list[SignalRow], list[SignalRow]]:
+        """Records that this journal does not miss, divided: re-sends of what another journal misses, and new ones.
+
+        Such a re-send was booked as one; it is stored in the place of the other from now on, and both lines say so.
+        """
+        taken: list[SignalRow] = []
+        if not signal_rows or line.duplicate < 1:
+            return taken, list(signal_rows)
+        device_id = rows.device.id
+        for other in await stored.lines_elsewhere(self._connection, self._journal_id, device_id):
+            while other.missing > 0 and other.stored > 0 and line.duplicate > 0 and len(taken) < len(signal_rows):
+                row = signal_rows[len(taken)]
+                taken.append(row)
+                other.missing, other.stored, other.key_xor = (
+                    other.missing - 1,
+                    other.stored - 1,
+                    other.key_xor ^ row.digest,
+                )
+                line.duplicate -= 1
+                await self._connection.execute(
+                    stored.MOVE_BOOKING, other.journal_id, self._journal_id, device_id, row.digest
+                )
+            if other.missing == 0 and other.key_xor:
+                await self._connection.execute(stored.SET_XOR, other.journal_id, device_id, other.key_xor)
+        return taken, list(signal_rows[len(taken) :])
 
     async def _restore(self, rows: Sequence[tuple[FrameRows, SignalRow]]) -> None:
         """Store what the ledger has already."""

@@ -87,9 +87,9 @@ FROM quarantine_frame f JOIN quarantine q ON q.frame_id = f.id
 WHERE f.journal_id = $1 AND f.seq = ANY($3::bigint[])
 """
 
-# What is missing of ledger lines: signals, and open rows of quarantine.
+# What is missing of ledger lines: signals, and open rows of quarantine. Of a journal, or of all others.
 LINES: Final = """
-SELECT l.device_id, l.expired,
+SELECT l.journal_id, l.device_id, l.stored, l.duplicate,
        l.stored + l.released - l.erased - l.expired - (
            SELECT count(*) FROM signal s WHERE s.device_id = l.device_id AND s.journal_id = l.journal_id) AS missing,
        l.quarantined - l.released - l.released_duplicate - l.discarded - l.replaced
@@ -99,7 +99,15 @@ SELECT l.device_id, l.expired,
        l.key_xor # coalesce((
            SELECT bit_xor(s.digest) FROM signal s
            WHERE s.device_id = l.device_id AND s.journal_id = l.journal_id), 0) AS key_xor
-FROM ledger l WHERE l.journal_id = $1 AND l.device_id = ANY($2::int[])
+FROM ledger l WHERE (l.journal_id = $1) = $3 AND l.device_id = ANY($2::int[])
+"""
+
+# A record is stored as it came with journal $2, no longer as it came with journal $1: there it is a re-send now.
+MOVE_BOOKING: Final = """
+UPDATE ledger SET
+    stored = stored + CASE journal_id WHEN $2 THEN 1 ELSE -1 END,
+    duplicate = duplicate - CASE journal_id WHEN $2 THEN 1 ELSE -1 END, key_xor = key_xor # $4
+WHERE device_id = $3 AND journal_id IN ($1, $2)
 """
 EXPIRED: Final = "SELECT device_id FROM ledger WHERE journal_id = $1 AND device_id = ANY($2::int[]) AND expired > 0"
 SET_XOR: Final = """
@@ -201,9 +209,12 @@ class Replay(msgspec.Struct):
 class Line(msgspec.Struct):
     """What is missing of a journal and device, and the exclusive or of the digests of it."""
 
+    journal_id: int
     missing: int = 0
     missing_open: int = 0
     key_xor: int = 0
+    stored: int = 0
+    duplicate: int = 0
 
 
 class MovedElsewhere(Exception):
@@ -278,5 +289,14 @@ async def replays(connection: Connection, limit: int) -> list[Row]:
 async def lines(connection: Connection, journal_id: int, device_ids: Sequence[int]) -> dict[int, Line]:
     """What is missing of these devices' lines of a journal. Nothing but a loss changes it: ledger and rows move
     together in every transaction."""
-    rows = await connection.fetch(LINES, journal_id, list(device_ids))
-    return {row["device_id"]: Line(row["missing"], row["missing_open"], row["key_xor"]) for row in rows}
+    return {row["device_id"]: _line(row) for row in await connection.fetch(LINES, journal_id, list(device_ids), True)}
+
+
+async def lines_elsewhere(connection: Connection, journal_id: int, device_id: int) -> list[Line]:
+    """Other journals that miss signals of a device."""
+    rows = await connection.fetch(LINES, journal_id, [device_id], False)
+    return [line for line in map(_line, rows) if line.missing > 0 and line.stored > 0]
+
+
+def _line(row: Row) -> Line:
+    return Line(row["journal_id"], row["missing"], row["missing_open"], row["key_xor"], row["stored"], row["duplicate"])
