@@ -48,7 +48,7 @@ def test_killed_at_random_nothing_is_missing_spurious_or_doubled() -> None:
     assert outcome.total.safe > 50 * ROUNDS
     assert len(outcome.total.recoveries_s) == ROUNDS, "a fresh event was stored after each"
     assert outcome.duplicates > 0, "re-sends really happened, and were suppressed"
-    assert outcome.journals >= 4, "gateways really were killed: each start opens a journal"
+    assert outcome.journals >= 3, "gateway and supervisor really were killed: each start of a gateway opens a journal"
 
 
 @pytest.mark.timeout(900)
