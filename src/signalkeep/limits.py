@@ -193,6 +193,7 @@ BEAT_ROWS_MAX: Final = 500  # of one machine
 SERVICES_LOOK_S: Final = 10.0  # how often the organizer looks at what monitors wrote
 SERVICE_BAD_S: Final = 10.0  # what has been bad for less is nobody's business yet
 SERVICE_GOOD_S: Final = 30.0  # what has been good for less may be bad again in a moment
+SERVICE_BACK_S: Final = 30.0  # after which whoever needs database or broker has tried them again
 HOST_SILENT_S: Final = 60.0  # a machine whose monitor wrote nothing for longer
 HOST_FORGOTTEN_S: Final = 7 * 24 * 3600.0  # and one that nobody waits for any more
 RESTARTS_NAMED: Final = 3  # restarts within RESTARTS_S that are an incident
@@ -280,5 +281,6 @@ assert HANDSHAKE_S_MAX <= MESSAGE_S_MAX < IDLE_S_MAX
 assert GATEWAY_PROCESSES_MAX < DRIVERS_MAX  # living journals leave room for those of gateways that died
 assert RETRY_S_MIN < RETRY_S_MAX < CURSOR_REREAD_S
 assert HEARTBEAT_S * 3 <= HUNG_S
+assert RETRY_S_MAX * 1.25 < SERVICE_BACK_S  # waits have a jitter
 assert BEAT_WRITE_S * 3 <= HOST_SILENT_S < HOST_FORGOTTEN_S
 assert RESTARTS_NAMED <= RESTARTS_REMEMBERED

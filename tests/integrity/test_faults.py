@@ -169,7 +169,34 @@ def test_a_canary_that_met_the_frozen_gateway_is_not_told_when_it_moves_again() 
     assert found([*machine(row("gateway", for_s=31)), later], beat(), canary_s=30) == {("canary_lost", "the canary")}
 
 
-def test_that_rows_do_not_come_is_told_whatever_else_is_known() -> None:
+def test_rows_that_wait_for_broker_or_database_are_not_told_beside_them() -> None:
+    lost = row("canary", "degraded", "acknowledged, but no row", host=OURS, for_s=0)
+    for cause, told in (("broker", ("broker_away", "the broker")), ("database", ("service_degraded", "the database"))):
+        away = machine(row(cause, "degraded"), row("ingest", "degraded"), row("relay", "degraded"))
+        assert found([*away, lost], canary_s=30) == {told}
+        back = machine(row(cause, for_s=15), row("ingest", "degraded"), row("relay", "degraded"))
+        assert found([*back, lost], opened=[was(*told)], canary_s=30) == {told}, "they have not tried again yet"
+        late = machine(row(cause, for_s=31), row("ingest", "degraded"))
+        assert found([*late, lost], canary_s=30) == {("service_degraded", "ingest on h1")}
+        later = machine(row(cause, for_s=61))
+        assert found([*later, lost], canary_s=30) == {("canary_lost", "the canary")}
+    refused = row("canary", "down", "no acknowledgement", host=OURS)
+    assert ("canary_lost", "the canary") in found([*machine(row("broker", "degraded")), refused], canary_s=30)
+
+
+def test_what_was_told_is_not_over_because_something_explains_it_now() -> None:
+    lost = was("canary_lost", "the canary")
+    away = row("canary", "down", "no acknowledgement", host=OURS, at_s=2)
+    assert found([*frozen_gateway(), away], beat(), opened=[lost], canary_s=30) == {
+        ("role_hung", "gateway-0 on h1"), ("canary_lost", "the canary"),
+    }  # fmt: skip
+    waits = machine(row("ingest", "degraded"), row("database", "degraded"))
+    assert found(waits, opened=[was("service_degraded", "ingest on h1")]) == {
+        ("service_degraded", "ingest on h1"), ("service_degraded", "the database"),
+    }  # fmt: skip
+
+
+def test_that_rows_do_not_come_is_told_beside_a_process_that_is_not_there() -> None:
     lost = row("canary", "degraded", "acknowledged, but no row", host=OURS, for_s=0)
     rows = machine(row("ingest-0", "down"), row("ingest", "degraded"))
     assert found([*rows, lost], beat("ingest-0", pid=None)) == {

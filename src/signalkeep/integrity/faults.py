@@ -7,12 +7,15 @@ Which row means what, and what explains what, stands in the tables below:
     hangs, or ends again and again
     a full disk, a sync that hangs   explain that sockets are not read
     broker or database away          explain that rows do not move on
-    any of what gateways need        explains that the canary is not acknowledged; that its row does not come is said
-                                     all the same, since the rest may only be degraded
+    any of what gateways need        explains that the canary is not acknowledged
+    broker or database away          explain that its row does not come; a process that hangs does not, since others
+                                     may do its part: what comes of it is said beside it
 
-A fault is an incident when it was seen for a while, and it is over when all was seen to be well for a longer while. A
-machine says only what it has seen: the time since its last look, such as that of a restart, does not count. What was
-open for a subject stays open as it is until then, so that one cause does not change its name half-way.
+What uses broker or database tries again only now and then, so they explain what waits for a while longer than they are
+away. A fault is an incident when it was seen for a while, and it is over when all was seen to be well for a longer
+while. A machine says only what it has seen: the time since its last look, such as that of a restart, does not count.
+What was open for a subject stays open as it is until then, whatever may explain it later, so that one cause does not
+change its name half-way.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from signalkeep.store.services import OURS, LastBeat, Service
 PROCESS: Final = re.compile(r"[a-z]+-\d+")
 ROLE_KINDS: Final = ("role_restarting", "role_hung", "service_down")  # of a process: whichever was first
 GRADES: Final = {"service": ("service_degraded", "service_down"), "disk": ("disk_low", "disk_full")}
+BACK: Final = timedelta(seconds=limits.SERVICE_BACK_S)
 AT_ONCE: Final = {"role_restarting", "canary_lost"}  # these have waited long enough already
 
 # Checks of a machine: the roles whose processes explain them, and the checks of the machine that do.
@@ -58,7 +62,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     since: datetime
     seen: datetime  # up to when it is known to be so
-    known: bool = True  # False: whoever looks at it says nothing any more
+    known: bool = True  # False: whoever looks at it says nothing any more, or something else explains it
 
 
 def conditions(
@@ -134,9 +138,12 @@ def _faults(
             *_of_checks(host, rows, bad, keys),
         ):
             yield fault if known else msgspec.structs.replace(fault, known=False)
-    gateways = [one for one in services if one.name in ACKNOWLEDGING and one.host not in silent]
-    settled = max((now if one.state == "down" else one.since for one in gateways), default=None)
-    yield from _of_organizer(by_host.get(OURS, {}), now, refused_to=settled and settled + flight)
+    heard = [one for one in services if one.host not in silent]
+    refused = [now if one.state == "down" else one.since for one in heard if one.name in ACKNOWLEDGING]
+    late = [now if one.state != "up" else one.since + BACK for one in heard if one.name in SHARED]
+    met = {"down": max(refused, default=None), "degraded": max(late, default=None)}
+    excused_to = {state: until + flight for state, until in met.items() if until is not None}
+    yield from _of_organizer(by_host.get(OURS, {}), now, excused_to)
 
 
 def restarting_since(beat: LastBeat, now: datetime) -> datetime | None:
@@ -175,8 +182,10 @@ def _of_checks(host: str, rows: Mapping[str, Service], bad: set[str], opened: se
         well, detail, since = row.state == "up", row.why, row.since
         if name in EXPLAINED_BY:
             role, causes = EXPLAINED_BY[name]
-            if well or not (bad & set(causes) or any(one.startswith(f"{role}-") for one in bad)):
-                yield from _graded(GRADES["service"], f"{name} on {host}", row, opened)
+            explained = not well and (bad & set(causes) or any(one.startswith(f"{role}-") for one in bad))
+            waits = not well and any(row.at < rows[one].since + BACK for one in SHARED.keys() & causes & rows.keys())
+            for fault in _graded(GRADES["service"], f"{name} on {host}", row, opened):
+                yield msgspec.structs.replace(fault, known=not (explained or waits))
         elif name in DISKS:
             yield from _graded(GRADES["disk"], f"the journals' disk on {host}", row, opened)
         elif name in SHARED:
@@ -204,14 +213,20 @@ def _graded(grades: tuple[str, str], subject: str, row: Service, opened: set[tup
         yield Fault(kind=bad, subject=subject, well=row.state == "up", detail=row.why, since=row.since, seen=row.at)
 
 
-def _of_organizer(rows: Mapping[str, Service], now: datetime, *, refused_to: datetime | None) -> Iterable[Fault]:
-    """`refused_to`: a canary that came back earlier met gateways that could not acknowledge it."""
+def _of_organizer(
+    rows: Mapping[str, Service], now: datetime, excused_to: Mapping[str, datetime]
+) -> Iterable[Fault]:  # fmt: skip
+    """`excused_to`: by how a canary came back, until when what it met is known."""
     for name, row in rows.items():
         what, _, rest = name.partition(" ")
         well = row.state == "up"
         if what in OF_ORGANIZER:
             yield Fault(kind=OF_ORGANIZER[what], subject=rest, well=well, detail=row.why, since=row.since, seen=now)
-        elif name == "canary" and not (row.state == "down" and refused_to is not None and row.at <= refused_to):
-            yield Fault(kind="canary_lost", subject="the canary", well=well, detail=row.why, since=row.since, seen=now)
+        elif name == "canary":
+            known = row.state not in excused_to or row.at > excused_to[row.state]
+            yield Fault(
+                kind="canary_lost", subject="the canary", well=well, detail=row.why, since=row.since, seen=now,
+                known=known,
+            )  # fmt: skip
         elif what == "rules":
             yield Fault(kind="rule_broken", subject=name, well=well, detail=row.why, since=row.since, seen=now)
