@@ -115,6 +115,16 @@ async def test_a_later_hit_of_the_day_is_added(site: Site) -> None:
     assert (row["first_sample"]["latitude"], row["last_sample"]["latitude"]) == (42.0, 43.0)
 
 
+async def test_hits_that_came_in_time_are_counted_apart(site: Site) -> None:
+    """Only the last two of them came within five minutes."""
+    await site.feed(at(1), at(2, latitude=42.0))
+    await site.feed(at(57), at(58, latitude=43.0))
+    await site.feed(at(59, latitude=44.0))
+    row = await site.connection.fetchrow("SELECT count, live_hits, live_at, live FROM finding")
+    assert row is not None
+    assert tuple(row) == (3, 2, RECEIVED - timedelta(minutes=1), True)
+
+
 async def test_after_a_restart_it_remembers_what_is_stored(site: Site) -> None:
     await site.feed(at(1))
     await site.begin_anew()

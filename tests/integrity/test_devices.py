@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,109 +14,17 @@ from signalkeep.cli.jobs import jobs_of
 from signalkeep.clock import SystemClock
 from signalkeep.config import load
 from signalkeep.ingest.triage import EPOCH
-from signalkeep.integrity import devices
-from signalkeep.integrity.devices import DeviceCheck
 from signalkeep.integrity.quality import QualitySweep
 from signalkeep.journal.record import FrameEntry
 from signalkeep.rulebook import Rulebook
 from signalkeep.rules.catalogue import BY_ID
 from signalkeep.sections import QualitySettings
-from signalkeep.sections.devices import DevicesSettings
 from signalkeep.store import assignments, device_health, fleet, registry
-from signalkeep.store.erasure import erase
 from signalkeep.store.postgres import Connection
 from tests.builders import Feed, event
-from tests.servers import connected
+from tests.integrity.ailing import LONG_AGO, NOW, Fleet, add_devices, after, find
 
 pytestmark = pytest.mark.servers
-
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-LONG_AGO = NOW - timedelta(days=100)
-
-
-class Clock:
-    """A time that stands until a test moves it."""
-
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at.timestamp()
-
-
-def after(minutes: float) -> datetime:
-    return NOW + timedelta(minutes=minutes)
-
-
-async def add_devices(connection: Connection, numbers: Sequence[str], model: str = "", **state: Any) -> None:
-    """Active devices that report every minute, each with a state."""
-    values = {"last_received_at": NOW, "device_time": NOW, "stored_to": NOW, "stored": 100} | state
-    await connection.execute(
-        "INSERT INTO device (device_number, status, model, expected_interval_s, created_at, registered_at)"
-        " SELECT n, 'active', $2, 60, $3, $3 FROM unnest($1::text[]) AS n",
-        numbers, model, LONG_AGO,
-    )  # fmt: skip
-    names = ", ".join(values)
-    places = ", ".join(f"${n}" for n in range(2, len(values) + 2))
-    await connection.execute(
-        f"INSERT INTO device_state (device_id, {names}) SELECT id, {places} FROM device"
-        " WHERE device_number = ANY($1::text[])",
-        numbers, *values.values(),
-    )  # fmt: skip
-
-
-async def find(connection: Connection, rule: str, hits: int = 1, minutes: float = 0, **changes: Any) -> None:
-    """A finding of device 1, as ingest leaves it."""
-    at = after(minutes)
-    values = {
-        "kind": rule, "subject": "device 1", "detail": "so it is", "count": hits, "day": at.date(), "state": "detected",
-        "severity": "warning", "begins_at": at, "ends_at": at, "live": hits > 0, "live_hits": hits, "live_at": at,
-        **changes,
-    }  # fmt: skip
-    names = ", ".join(values)
-    places = ", ".join(f"${n}" for n in range(1, len(values) + 1))
-    await connection.execute(
-        f"INSERT INTO finding ({names}, device_id) VALUES ({places}, (SELECT id FROM device WHERE device_number = '1'))"
-        " ON CONFLICT (device_id, day, kind) WHERE device_id IS NOT NULL DO UPDATE SET"
-        " live_hits = EXCLUDED.live_hits, live_at = EXCLUDED.live_at, ends_at = EXCLUDED.ends_at",
-        *values.values(),
-    )
-
-
-class Fleet:
-    """A check with its clock and settings, over one connection."""
-
-    def __init__(self, connection: Connection, **settings: Any) -> None:
-        self.connection = connection
-        self.clock = Clock()
-        self.check = DeviceCheck(DevicesSettings(**settings), self.clock)
-
-    async def look(self, minutes: float = 0) -> str:
-        self.clock.at = after(minutes)
-        return await self.check.run(self.connection)
-
-    async def hear(self, minutes: float, records: int = 1, numbers: Sequence[str] = ("1",)) -> None:
-        await self.connection.execute(
-            "UPDATE device_state s SET last_received_at = $2, device_time = $2, stored_to = $2, stored = stored + $3"
-            " FROM device d WHERE d.id = s.device_id AND device_number = ANY($1::text[])",
-            numbers, after(minutes), records,
-        )  # fmt: skip
-
-    async def incidents(self) -> list[tuple[str, str, str, str]]:
-        """Kind, subject, stage and state of each."""
-        rows = await self.connection.fetch("SELECT kind, subject, stage, state FROM incident ORDER BY id")
-        return [(row["kind"], row["subject"], row["stage"], row["state"]) for row in rows]
-
-    async def told(self) -> list[tuple[str, str]]:
-        """What people will be told: subject and what happened, oldest first."""
-        rows = await self.connection.fetch(
-            "SELECT subject, what FROM incident_event e JOIN incident i ON i.id = e.incident_id"
-            " WHERE routed_at IS NULL ORDER BY e.id"
-        )
-        return [(row["subject"], row["what"]) for row in rows]
 
 
 async def test_a_silent_device_opens_one_incident_and_is_well_after_some_records_and_minutes(
@@ -371,128 +278,6 @@ async def test_the_whole_fleet_is_ours_and_an_area_is_seen(connection: Connectio
     await apart.look(21)
     (_, *others) = await apart.incidents()
     assert [one[1] for one in others] == ["silent: around 37.875, 23.625", "silent: around 52.500, 13.500"]
-
-
-# Kills and erasures -------------------------------------------------------------------------------------------------
-
-
-class KilledError(Exception):
-    """Nobody catches it but the test."""
-
-
-async def everything(connection: Connection) -> list[tuple[Any, ...]]:
-    return [
-        tuple(row)
-        for table in ("device_trouble ORDER BY device_id, kind", "incident ORDER BY id", "incident_event ORDER BY id")
-        for row in await connection.fetch(f"SELECT * FROM {table}")
-    ]
-
-
-@pytest.mark.parametrize("place", [(device_health, "put"), (devices, "observe")])
-async def test_a_look_that_is_cut_off_leaves_nothing_and_the_next_one_doubles_nothing(
-    connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
-) -> None:
-    """Cut off when troubles are written, or when incidents are, too, and only the commit is left."""
-    await add_devices(connection, ["1", "2"])
-    await find(connection, "DEV-03")
-    real = getattr(*place)
-    async with connected(dsn) as other:
-
-        async def killed(*arguments: Any, **options: Any) -> None:
-            await real(*arguments, **options)
-            other.terminate()
-            raise KilledError
-
-        with monkeypatch.context() as patch:
-            patch.setattr(*place, killed)
-            with pytest.raises(Exception):  # noqa: B017 - the kill, or what the driver says of a connection that is gone
-                await Fleet(other).look(11)
-    assert await everything(connection) == []
-    fleet = Fleet(connection)
-    assert await fleet.look(11) == "2 devices ail: 3 opened"
-    once = await everything(connection)
-    assert await Fleet(connection).look(11) == "2 devices ail: nothing new"
-    assert await everything(connection) == once
-
-
-async def test_an_erasure_takes_troubles_and_texts_and_what_is_still_wrong_is_found_again(
-    connection: Connection, tmp_path: Path
-) -> None:
-    await add_devices(connection, ["1", "2"])
-    await find(connection, "ID-03", hits=4, detail="37.9800, 23.7300 and 52.5000, 13.4000")
-    fleet = Fleet(connection)
-    assert await fleet.look(11) == "2 devices ail: 3 opened"
-    incident_id = await connection.fetchval("SELECT id FROM incident WHERE kind = 'cloned'")
-    await connection.execute(
-        "INSERT INTO incident_event (incident_id, what, who, note, at)"
-        " VALUES ($1, 'acknowledged', 'ann', 'at home', $2)",
-        incident_id, after(11),
-    )  # fmt: skip
-    await erase(connection, "1", after(12), log=tmp_path / "log", actor="tests")
-    assert await connection.fetchval("SELECT count(*) FROM device_trouble t JOIN device d ON d.id = t.device_id"
-                                     " WHERE device_number = '1'") == 0  # fmt: skip
-    texts = await connection.fetch(
-        "SELECT detail, note FROM incident i JOIN incident_event e ON e.incident_id = i.id"
-        " JOIN device d ON d.id = i.device_id WHERE device_number = '1'"
-    )
-    assert {tuple(row) for row in texts} == {("", "")}
-    assert await connection.fetchval("SELECT detail FROM incident WHERE subject = '2'") != ""
-    await fleet.look(13)
-    assert sorted(await fleet.incidents()) == [
-        ("cloned", "1", "malfunction", "cleared"),
-        ("silent", "1", "malfunction", "open"),
-        ("silent", "2", "malfunction", "open"),
-    ]
-
-
-async def test_an_erasure_waits_for_a_look_that_has_read_what_goes(
-    connection: Connection, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await add_devices(connection, ["1"])
-    await find(connection, "ID-03", hits=4, detail="37.9800, 23.7300 and 52.5000, 13.4000")
-    go_on, real = asyncio.Event(), device_health.put
-
-    async def put(*arguments: Any) -> None:
-        await go_on.wait()
-        await real(*arguments)
-
-    monkeypatch.setattr(device_health, "put", put)
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    async with connected(dsn) as one, connected(dsn) as other:
-        look = asyncio.create_task(Fleet(one).look(1))
-        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
-        await until(connection, held)
-        erasure = asyncio.create_task(erase(other, "1", after(12), log=tmp_path / "log", actor="tests"))
-        await until(connection, waiting)
-        go_on.set()
-        assert await look == "1 device ails: 1 opened"
-        await erasure
-    assert await connection.fetchval("SELECT detail FROM incident") == ""
-    assert await connection.fetchval("SELECT count(*) FROM device_trouble") == 0
-
-
-async def until(connection: Connection, counts: str) -> None:
-    """Until a query counts something."""
-    async with asyncio.timeout(60):
-        while not await connection.fetchval(counts):
-            await asyncio.sleep(0.01)
-
-
-async def test_what_was_sent_of_it_is_emptied_and_what_waits_is_still_sent(
-    connection: Connection, tmp_path: Path
-) -> None:
-    await add_devices(connection, ["1"])
-    await find(connection, "ID-03")
-    await Fleet(connection).look(1)
-    for state in ("sent", "waiting"):
-        await connection.execute(
-            "INSERT INTO notification (id, event_id, channel, title, body, payload, state)"
-            " SELECT gen_random_uuid(), id, $1, 'cloned', 'at home', '{}', $1 FROM incident_event",
-            state,
-        )
-    await erase(connection, "1", after(12), log=tmp_path / "log", actor="tests")
-    rows = await connection.fetch("SELECT state, body FROM notification ORDER BY state")
-    assert [tuple(row) for row in rows] == [("sent", ""), ("waiting", "at home")]
 
 
 async def test_the_organizer_looks_after_devices_unless_it_is_told_not_to(connection: Connection) -> None:
