@@ -64,7 +64,7 @@ class Outage:
     told_within_s: Callable[[Settings], float]
     over_within_s: Callable[[Settings], float]
     take_away: Callable[[Scene], AbstractContextManager[None]]
-    with_broker: bool = False
+    needs: tuple[str, ...] = ()  # of the core: "broker", or "disk": that it minds how full that is
 
 
 @dataclass
@@ -145,10 +145,11 @@ class Scene:
 
 
 @contextmanager
-def scene(*, broker: bool, quick: bool) -> Iterator[Scene]:
-    """A core that is well. `quick`: it looks more often, and bears less, than with its usual settings."""
+def scene(outages: Sequence[Outage], *, quick: bool) -> Iterator[Scene]:
+    """A core that is well, for these. `quick`: it looks more often, and bears less, than with its usual settings."""
+    needs = {need for outage in outages for need in outage.needs}
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    nearly_full_below = free - min(MARGIN_BYTES, free // 8)
+    nearly_full_below = free - min(MARGIN_BYTES, free // 8) if "disk" in needs else 0
     with Webhook() as hook, Door() as door:
         settings = {
             **(QUICK if quick else {}),
@@ -158,7 +159,7 @@ def scene(*, broker: bool, quick: bool) -> Iterator[Scene]:
             "notify__channels": json.dumps({"admins": hook.settings}),
             "notify__admins": '["admins"]',
         }
-        with (BrokerCore if broker else Core)(**settings) as core:
+        with (BrokerCore if "broker" in needs else Core)(**settings) as core:
             door.target = core.ports["json"]
             ready = Scene(core, Ear(hook), door, nearly_full_below)
             ready.wait_until_well()
@@ -166,21 +167,27 @@ def scene(*, broker: bool, quick: bool) -> Iterator[Scene]:
 
 
 def carry_out(scene: Scene, outages: Sequence[Outage], *, seconds: float = 0.0) -> list[Told]:
-    """Take all of them away, wait until people know and `seconds` have passed, give them back, and judge."""
+    """Take all away, give each back when people know of it and `seconds` have passed, wait for the end, and judge."""
     results = [Told(told_within_s=one.told_within_s(scene.settings), over_within_s=one.over_within_s(scene.settings))
                for one in outages]  # fmt: skip
     before, began_s = scene.last_incident(), time.monotonic()
-    with ExitStack() as away:
-        for outage in outages:
-            away.enter_context(outage.take_away(scene))
+    back_s: dict[str, float] = {}
+    with ExitStack() as everything:
+        away = [everything.enter_context(ExitStack()) for _ in outages]
+        for outage, stack in zip(outages, away, strict=True):
+            stack.enter_context(outage.take_away(scene))
         gone_s = time.monotonic()
-        for outage, told in zip(outages, results, strict=True):
+        for outage, told, stack in sorted(
+            zip(outages, results, away, strict=True), key=lambda one: one[1].told_within_s
+        ):
             told.told_s = _heard(scene, outage, "opened", gone_s, told.told_within_s, began_s) - gone_s
-        while time.monotonic() < gone_s + seconds:
-            time.sleep(0.05)  # the outage lasts
-    back_s = time.monotonic()
+            while time.monotonic() < gone_s + seconds:
+                time.sleep(0.05)  # the outage lasts
+            stack.close()
+            back_s[outage.name] = time.monotonic()
     for outage, told in zip(outages, results, strict=True):
-        told.over_s = _heard(scene, outage, "cleared", back_s, told.over_within_s, began_s) - back_s
+        over_s = _heard(scene, outage, "cleared", back_s[outage.name], told.over_within_s, began_s)
+        told.over_s = over_s - back_s[outage.name]
     scene.wait_until_well()
     heard = [one for _, one in scene.ear.since(began_s)]
     wanted = {subject for outage in outages for subject in outage.heard}
