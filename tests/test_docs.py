@@ -29,9 +29,9 @@ from tests.servers import wait_until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = (
-    "README.md", "docs/operations.md", "docs/backup.md", "docs/quality.md", "docs/incidents.md",
-    "docs/from-the-talk.md",
-)  # fmt: skip
+    "README.md",
+    *(f"docs/{name}.md" for name in ("operations", "backup", "quality", "incidents", "from-the-talk")),
+)
 BLOCK: Final = re.compile(r"^<!-- executed -->\n+```console\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 PORTS: Final = {"teltonika": 5027, "json": 2006}
 MONITOR_PORT: Final = 7465
