@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from pathlib import Path
 
+import apprise
 import pytest
 
 from signalkeep.clock import SystemClock
@@ -163,3 +165,38 @@ def test_without_channels(dsn: str, tmp_path: Path) -> None:
     assert "there are no channels" in commands.refused("notify", "test")
     assert commands.json("notify", "channels") == []
     assert commands.json("notify", "list") == []
+
+
+class Logged(logging.Handler):
+    """Keeps what reaches the log of the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+async def test_what_a_service_says_of_its_address_reaches_neither_log_nor_message(tmp_path: Path) -> None:
+    """A service of Apprise that quotes all it knows, as some do."""
+    address = "leaky://anna:hunter2@host7/TIiajkdnlazkcOXrIdevi7FQ"
+
+    @apprise.decorators.notify(on="leaky")  # type: ignore[no-untyped-call, untyped-decorator]  # it has no annotations
+    def send(*_: object, **__: object) -> bool:
+        logging.getLogger("apprise").warning("401 of anna at https://host7/TIiajkdnlazkcOXrIdevi7FQ with hunter2")
+        return False
+
+    environ = {"SIGNALKEEP_NOTIFY__CHANNELS": json.dumps({"ops": {"apprise": address}}),
+               "SIGNALKEEP_NOTIFY__ADMINS": '["ops"]'}  # fmt: skip
+    settings = load(tmp_path, environ=environ)
+    logged = Logged()
+    logging.getLogger().addHandler(logged)
+    try:
+        outcome = await channels_of(settings.notify, SystemClock())["ops"].send(
+            trial("ops", uuid.uuid4(), NOON, "host7")
+        )
+    finally:
+        logging.getLogger().removeHandler(logged)
+    assert outcome.error.startswith("401 of ******** at https://******** with ********; ")
+    assert logged.messages == []

@@ -263,3 +263,19 @@ async def test_what_waits_for_a_channel_that_is_gone_is_given_up(connection: Con
     world.settings = settings_of({"new": nowhere()})
     assert "1 without a channel" in await world.route()
     assert await connection.fetchval("SELECT state FROM notification") == "given_up"
+
+
+async def test_a_channel_that_takes_another_message_is_not_failing(connection: Connection) -> None:
+    with Webhook() as hook:
+        hook.statuses = [400] * limits.NOTIFY_FAILED_IN_A_ROW
+        world = World(connection, {"ops": hook.settings})
+        await world.see("1")
+        for _ in range(limits.NOTIFY_FAILED_IN_A_ROW):
+            await world.turn(minutes=1)
+        await world.route()
+        assert await failing(connection) == [("ops", "open")]
+        await world.see("1", "2")
+        await world.turn(seconds=1)
+        await world.turn()
+        assert hook.got[-1]["incident"]["subject"] == "2"
+    assert await failing(connection) == [("ops", "cleared")]
