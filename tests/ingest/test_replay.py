@@ -70,6 +70,14 @@ async def test_only_what_was_received_then_and_only_up_to_the_cursor(core: Core)
     assert await core.audit() == []
 
 
+async def test_what_lies_beyond_its_lanes_cursor_is_left_to_ingest(core: Core) -> None:
+    """One lane is further than another, or a cursor goes back meanwhile: nothing of that is written twice."""
+    await core.take(*(event(minute=minute) for minute in range(5)))
+    replay = await core.begin()
+    await core.connection.execute("UPDATE cursor SET seq = 3")
+    assert counted(await core.replayer(replay).run()) == {"frames": 3, "records": 3, "same": 3}
+
+
 # What is read otherwise now -----------------------------------------------------------------------------------------
 
 
