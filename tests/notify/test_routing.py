@@ -213,3 +213,24 @@ async def test_without_channels_nobody_is_told_later_either(connection: Connecti
     world.settings = World(connection, CHANNELS, remind_every_s=0).settings
     await world.route()
     assert await world.words() == []
+
+
+async def test_opened_again_it_may_escalate_anew(world: World) -> None:
+    await world.see("1")
+    await pass_(world, minutes=31)
+    await world.see()
+    await pass_(world, minutes=1)
+    await world.see("1")
+    await pass_(world, minutes=1)
+    await pass_(world, minutes=31)
+    assert await world.words("boss") == ["escalated", "cleared", "escalated"]
+
+
+async def test_who_takes_what_is_snoozed_is_not_reminded(world: World) -> None:
+    await world.see("1")
+    await pass_(world)
+    now, number = world.clock.now(), await the_incident(world)
+    await snooze(world.connection, number, until=now + timedelta(hours=1), who="ann", note="", now=now)
+    await acknowledge(world.connection, number, who="ann", note="", now=now)
+    await pass_(world, hours=2)
+    assert await world.words() == ["opened"]
