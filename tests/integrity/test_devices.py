@@ -16,6 +16,7 @@ from signalkeep.config import load
 from signalkeep.ingest.triage import EPOCH
 from signalkeep.integrity.quality import QualitySweep
 from signalkeep.journal.record import FrameEntry
+from signalkeep.model import CANARY_MODEL
 from signalkeep.rulebook import Rulebook
 from signalkeep.rules.catalogue import BY_ID
 from signalkeep.sections import QualitySettings
@@ -53,6 +54,11 @@ async def test_only_active_devices_that_were_heard_of_are_missed(connection: Con
     for status in ("retired", "unknown"):
         await connection.execute("UPDATE device SET status = $1 WHERE device_number = $1", status)
     assert await Fleet(connection).look(100_000) == "0 devices ail: nothing new"
+
+
+async def test_the_canary_is_none_of_the_fleet(connection: Connection) -> None:
+    await add_devices(connection, ["1"], CANARY_MODEL)
+    assert await Fleet(connection).look(11) == "0 devices ail: nothing new"
 
 
 async def test_a_device_that_is_retired_ails_no_longer(connection: Connection) -> None:

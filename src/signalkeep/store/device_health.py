@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from signalkeep import limits
 from signalkeep.kinds import Stage
+from signalkeep.model import CANARY_MODEL
 from signalkeep.rules.health import Ailing, DeviceView, Found, LastSignal, last_signal
 from signalkeep.rules.shared import AREA_DEG, FLEET, area, places_of
 from signalkeep.rules.troubles import ERROR_LIMIT, LINES, Heard, Trouble, line_of
@@ -49,6 +50,7 @@ WHERE device_id IS NOT NULL AND day >= ($1::timestamptz AT TIME ZONE 'UTC')::dat
 """
 
 # Active devices that may ail: not heard of lately, without a position for long, or known for something.
+_OF_FLEET: Final = f"d.status = 'active' AND d.model <> '{CANARY_MODEL}'"  # of our own canary the organizer tells
 _HEARD: Final = "greatest(s.last_received_at, s.connected_at, s.disconnected_at)"
 DEVICES: Final = f"""
 SELECT d.id, d.device_number, d.model, v.customer_id, d.expected_interval_s, {_HEARD} AS heard_at, s.stored,
@@ -57,7 +59,7 @@ FROM device d JOIN device_state s ON s.device_id = d.id
 LEFT JOIN assignment a ON a.device_id = d.id
     AND (a.begins_at IS NULL OR a.begins_at <= $1) AND (a.ends_at IS NULL OR $1 < a.ends_at)
 LEFT JOIN vehicle v ON v.id = a.vehicle_id
-WHERE d.status = 'active' AND d.device_number <> ''
+WHERE {_OF_FLEET} AND d.device_number <> ''
   AND ({_HEARD} < $2 OR s.stored_to - coalesce(s.device_time, d.created_at) >= $3::interval OR d.id = ANY($4::int[]))
 """  # noqa: S608 - constant columns
 
@@ -77,14 +79,14 @@ CROSS JOIN LATERAL (
 # Devices that were heard of lately, of each model and in each cell of two grids; cells with few are left out.
 ACTIVE_OF_MODELS: Final = f"""
 SELECT d.model, count(*) AS devices FROM device d JOIN device_state s ON s.device_id = d.id
-WHERE d.status = 'active' AND {_HEARD} >= $1 GROUP BY d.model
+WHERE {_OF_FLEET} AND {_HEARD} >= $1 GROUP BY d.model
 """  # noqa: S608 - constant columns
 ACTIVE_IN_CELLS: Final = f"""
 SELECT floor((s.latitude + g.shift_deg) / g.size_deg)::int AS y,
        floor((s.longitude + g.shift_deg) / g.size_deg)::int AS x, g.shift_deg, count(*) AS devices
 FROM device d JOIN device_state s ON s.device_id = d.id
 CROSS JOIN (VALUES ($2::float8, 0::float8), ($2, $2 / 2)) AS g (size_deg, shift_deg)
-WHERE d.status = 'active' AND {_HEARD} >= $1 AND s.latitude IS NOT NULL AND s.longitude IS NOT NULL
+WHERE {_OF_FLEET} AND {_HEARD} >= $1 AND s.latitude IS NOT NULL AND s.longitude IS NOT NULL
 GROUP BY 1, 2, 3 HAVING count(*) >= $3
 """  # noqa: S608 - constant columns
 
