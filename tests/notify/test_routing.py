@@ -234,3 +234,11 @@ async def test_who_takes_what_is_snoozed_is_not_reminded(world: World) -> None:
     await acknowledge(world.connection, number, who="ann", note="", now=now)
     await pass_(world, hours=2)
     assert await world.words() == ["opened"]
+
+
+async def test_what_began_and_ended_before_anybody_looked_is_told_with_its_end(world: World) -> None:
+    await world.see("1")
+    world.clock.forward(seconds=1)
+    await world.see()
+    await pass_(world)
+    assert await world.words() == ["opened", "cleared"]
