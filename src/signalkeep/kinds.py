@@ -221,7 +221,7 @@ SERVICE_KINDS: Final = (
         severity=Grade.WARNING,
         title="cannot be used",
         meaning="Relays or workers have no connection to RabbitMQ, or it takes nothing: its memory or disk is short.",
-        what_to_do="`signalkeep doctor` looks at the broker. Devices are acknowledged until the journal's cap.",
+        what_to_do="Look at RabbitMQ, or ask `signalkeep doctor`. Devices are acknowledged meanwhile; rows wait.",
     ),
     Kind(
         name="disk_low",
@@ -246,7 +246,7 @@ SERVICE_KINDS: Final = (
         source="services",
         scope=Scope.SERVICE,
         severity=Grade.ERROR,
-        title="the canary's signal does not arrive",
+        title="its signal does not arrive",
         meaning="A signal sent through the gateway's own port is not acknowledged, or no row, within its deadline.",
         what_to_do="`signalkeep status` and /readyz say which part does not move; devices wait for it, too.",
     ),
@@ -457,8 +457,8 @@ NOTIFY_KINDS: Final[tuple[Kind, ...]] = (
         source="database",
         scope=Scope.SERVICE,
         severity=Grade.ERROR,
-        title="the database is away",
-        meaning="PostgreSQL could not be used. Devices are acknowledged meanwhile; what they send waits.",
+        title="cannot be used",
+        meaning="PostgreSQL is away or does not answer. Devices are acknowledged meanwhile; what they send waits.",
         what_to_do="Look at the server, its disk and its log; `signalkeep doctor` looks closer.",
     ),
 )

@@ -169,7 +169,7 @@ def _back(_: Settings) -> float:
     return limits.RESTART_S_MAX + 1.25 * limits.RETRY_S_MAX + TELL_S
 
 
-DATABASE_AWAY: Final[tuple[Subject, ...]] = (("database_away", "database"),)
+DATABASE_AWAY: Final[tuple[Subject, ...]] = (("database_away", "the database"),)
 GATEWAY_HUNG: Final[tuple[Subject, ...]] = (("role_hung", f"gateway-0 on {HOST}"),)
 INGEST_HUNG: Final[tuple[Subject, ...]] = (("role_hung", f"ingest-0 on {HOST}"), ("canary_lost", "the canary"))
 DISK_LOW: Final[tuple[Subject, ...]] = (("disk_low", f"the journals' disk on {HOST}"),)

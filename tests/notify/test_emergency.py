@@ -68,8 +68,14 @@ async def test_it_is_told_once_and_written_down_when_it_is_back(connection: Conn
             await world.turn()
             await world.turn()
         assert hook.words == ["opened", "cleared"]
-        assert hook.got[0]["incident"]["kind"] == "database_away"
-        assert "It lasted 5 min." in hook.got[1]["text"]
+        away, back = hook.got
+        assert away["incident"]["kind"] == "database_away"
+        assert away["incident"].keys() == back["incident"].keys(), "programs find the same in both"
+        assert away["incident"]["subject"] == back["incident"]["subject"] == "the database"
+        assert "ERROR: cannot be used: the database" in away["text"]
+        assert "OVER: cannot be used: the database" in back["text"]
+        assert "It was: PostgreSQL cannot be used, as " in back["text"]
+        assert "It lasted 5 min." in back["text"]
     assert await states(connection) == [("opened", "sent"), ("cleared", "sent")]
     row = await connection.fetchrow("SELECT opened_at, cleared_at, state FROM incident")
     assert row is not None

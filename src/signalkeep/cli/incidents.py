@@ -96,7 +96,8 @@ def ack(
         return await incidents.acknowledge(connection, number, who=actor(), note=note, now=datetime.now(UTC))
 
     new = with_database(data, config_file, work, application="signalkeep incidents")
-    out.print(f"incident {number} is yours" if new else f"incident {number} was taken before")
+    taken = f"incident {number} was taken before; `signalkeep incidents show {number}` says by whom"
+    out.print(f"incident {number} is yours" if new else taken)
 
 
 @app.command()
@@ -146,7 +147,6 @@ def _lines(row: dict[str, Any], history: list[dict[str, Any]], messages: list[di
     kind = KINDS.get(row["kind"])
     by = f" by {row['acknowledged_by']}" if row["state"] == "acknowledged" else ""
     known = (
-        ("with", row["subject"]),
         ("vehicle", " ".join(part for part in (row["vehicle"], row["plate"]) if part)),
         ("customer", row["customer"]),
         ("devices", row["devices"]),
@@ -156,7 +156,10 @@ def _lines(row: dict[str, Any], history: list[dict[str, Any]], messages: list[di
         ("snoozed", row["snoozed_until"] and f"until {shown(row['snoozed_until'])}"),
         ("found", row["detail"]),
     )
-    lines = [f"{row['kind']}  {row['title']}", *(f"{name:<9} {shown(value)}" for name, value in known if value)]
+    lines = [
+        f"{row['kind']}  {shown(row['title'])}: {shown(row['subject'])}",
+        *(f"{name:<9} {shown(value)}" for name, value in known if value),
+    ]
     if kind is not None:
         lines += ["", kind.meaning, "", "What to do", f"  - {kind.what_to_do}"]
     lines += ["", "History"]

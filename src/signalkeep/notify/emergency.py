@@ -23,7 +23,7 @@ import msgspec
 from signalkeep import limits
 from signalkeep.clock import Clock
 from signalkeep.notify.channels import Channel
-from signalkeep.notify.messages import database_away, iso
+from signalkeep.notify.messages import DATABASE, database_away, iso, seen_by
 from signalkeep.retry import Backoff
 from signalkeep.sections.notify import NotifySettings
 from signalkeep.store import incidents, outbox
@@ -120,7 +120,7 @@ class Emergency:
     async def _note(self, connection: Connection, record: Record, since: datetime) -> None:
         """The incident with its true beginning and end, and its messages. Who was not reached gets both now."""
         now, note = self._clock.now(), f"away since {iso(since)}, as {self._host} saw it"
-        condition = Condition(kind="database_away", subject="database", detail=note, since=since)
+        condition = Condition(kind="database_away", subject=DATABASE, detail=seen_by(self._host), since=since)
         async with connection.transaction():
             await outbox.hold_routing(connection)
             if await incidents.is_noted(connection, condition.kind, note):

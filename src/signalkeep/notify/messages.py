@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from signalkeep import limits
-from signalkeep.kinds import KINDS
+from signalkeep.kinds import KINDS, Stage
 from signalkeep.notify.decide import Word
 from signalkeep.store.outbox import Outgoing
 
@@ -28,6 +28,7 @@ FIELDS: Final = (
     "kind", "subject", "scope", "stage", "severity", "state", "title", "detail", "opened_at", "cleared_at", "hits",
     "devices", "reopened", "acknowledged_by", "device_number", "model", "vehicle", "plate", "customer",
 )  # fmt: skip
+DATABASE: Final = "the database"  # what an outage of it is about
 FLAPPING_TEXT: Final = (
     f"It was opened again {limits.FLAPPING_REOPENED} times or more within an hour. The next message comes when it has"
     f" been quiet for {limits.REOPEN_S / 60:g} min."
@@ -40,11 +41,16 @@ def compose(word: Word, incident: Mapping[str, Any], message_id: uuid.UUID, at: 
     about = _about(incident)
     head = HEADS[word].format(severity=str(incident["severity"]).upper())
     title = _cut(f"[signalkeep] {head} {subject}{f' ({about})' if about else ''}", limits.NOTIFY_TITLE_CHARS_MAX)
-    lines = [f"{head}: {subject}", *_with_what(incident), one_line(incident["detail"]), ""]
+    lines = [f"{head}: {subject}", *_with_what(incident)]
     if word is Word.CLEARED:
-        lines += _lasted(incident, at)
+        lines += [f"It was: {one_line(incident['detail'])}", "", *_lasted(incident, at)]
     else:
-        lines += [f"Since: {time_text(incident['opened_at'])}", *_to_do(word, incident)]
+        lines += [
+            one_line(incident["detail"]),
+            "",
+            f"Since: {time_text(incident['opened_at'])}",
+            *_to_do(word, incident),
+        ]
     number = incident["incident_id"]
     lines += ["", f"Incident {number}: signalkeep incidents show {number}", f"Message {message_id}"]
     payload = {
@@ -84,8 +90,10 @@ def trial(channel: str, message_id: uuid.UUID, at: datetime, host: str) -> Outgo
 def database_away(since: datetime, message_id: uuid.UUID, host: str) -> Outgoing:
     """Sent without a database: the incident is written down when it is back."""
     kind = KINDS["database_away"]
+    head = f"{kind.severity.upper()} {kind.title}: {DATABASE}"
     lines = [
-        f"{kind.severity.upper()}: {kind.title}, as {host} sees it",
+        head.replace(" ", ": ", 1),
+        seen_by(host),
         "",
         f"Since: {time_text(since)}",
         kind.meaning,
@@ -94,11 +102,17 @@ def database_away(since: datetime, message_id: uuid.UUID, host: str) -> Outgoing
         "A message follows when it is back.",
         f"Message {message_id}",
     ]
-    incident = {"id": None, "kind": kind.name, "subject": "database", "scope": kind.scope, "severity": kind.severity,
-                "state": "open", "title": kind.title, "opened_at": iso(since)}  # fmt: skip
+    known = {"kind": kind.name, "subject": DATABASE, "scope": kind.scope, "stage": Stage.MALFUNCTION,
+             "severity": kind.severity, "state": "open", "title": kind.title, "detail": seen_by(host),
+             "opened_at": iso(since), "hits": 1, "reopened": 0}  # fmt: skip
+    incident = {"id": None, **{name: known.get(name) for name in FIELDS}}
     payload = {"id": str(message_id), "what": str(Word.OPENED), "at": iso(since), "incident": incident}
-    title = f"[signalkeep] {kind.severity.upper()} {kind.title}"
-    return Outgoing(id=message_id, title=title, body=_joined(lines), payload=payload)
+    return Outgoing(id=message_id, title=f"[signalkeep] {head}", body=_joined(lines), payload=payload)
+
+
+def seen_by(host: str) -> str:
+    """Of the database, which may be there for others."""
+    return f"PostgreSQL cannot be used, as {host} sees it"
 
 
 def _about(incident: Mapping[str, Any]) -> str:
