@@ -36,7 +36,7 @@ class Organizers:
             "SIGNALKEEP_DATABASE__DSN": dsn,
             "SIGNALKEEP_JOURNAL__ALLOW_UNSAFE": "true",
             "SIGNALKEEP_QUALITY__ENABLED": "false",
-            "SIGNALKEEP_AUDIT__EVERY_S": "0",  # so that nobody clears what the test says of the sums
+            "SIGNALKEEP_AUDIT__EVERY_S": "0",  # nobody but the test opens or clears what an audit finds
             "SIGNALKEEP_NOTIFY": json.dumps(settings),
         }
 
@@ -69,9 +69,9 @@ async def test_the_database_goes_the_organizer_is_killed_and_both_come_back(
         channels = {"ops": hook.settings, "slow": {**silent.settings, "timeout_s": 0.3}}
         async with door_to(dsn) as door:
             organizers = Organizers(door.dsn, tmp_path, channels=channels, admins=["ops", "slow"], database_away_s=0.5)
-            sums = Condition(kind="sums_off", subject="host7", detail="a row is missing")
+            found = Condition(kind="sums_off", subject="host7", detail="a row is missing")
             with organizers.one() as first:
-                await observe(connection, "audit", [sums], datetime.now(UTC))
+                await observe(connection, "audit", [found], datetime.now(UTC))
                 await wait_until_async(
                     lambda: connection.fetchval("SELECT true FROM notification WHERE state = 'sent'")
                 )
