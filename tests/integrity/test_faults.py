@@ -176,9 +176,9 @@ def test_rows_that_wait_for_broker_or_database_are_not_told_beside_them() -> Non
         assert found([*away, lost], canary_s=30) == {told}
         back = machine(row(cause, for_s=15), row("ingest", "degraded"), row("relay", "degraded"))
         assert found([*back, lost], opened=[was(*told)], canary_s=30) == {told}, "they have not tried again yet"
-        late = machine(row(cause, for_s=31), row("ingest", "degraded"))
+        late = machine(row(cause, for_s=26), row("ingest", "degraded"))
         assert found([*late, lost], canary_s=30) == {("service_degraded", "ingest on h1")}
-        later = machine(row(cause, for_s=61))
+        later = machine(row(cause, for_s=56))
         assert found([*later, lost], canary_s=30) == {("canary_lost", "the canary")}
     refused = row("canary", "down", "no acknowledgement", host=OURS)
     assert ("canary_lost", "the canary") in found([*machine(row("broker", "degraded")), refused], canary_s=30)
