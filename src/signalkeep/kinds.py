@@ -248,7 +248,7 @@ SERVICE_KINDS: Final = (
         severity=Grade.ERROR,
         title="its signal does not arrive",
         meaning="A signal sent through the gateway's own port is not acknowledged, or no row, within its deadline.",
-        what_to_do="`signalkeep status` and /readyz say which part does not move; devices wait for it, too.",
+        what_to_do="`signalkeep status` and /readyz say which part does not move. What stops it stops devices, too.",
     ),
     Kind(
         name="watch_down",
