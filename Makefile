@@ -62,7 +62,8 @@ rot: $(VENV)/.dev $(VENV)/.package ## damaged journals (TRIES=1000000)
 
 faults: $(VENV)/.dev $(VENV)/.package ## kill real processes at random under load, then outage drills at length (ROUNDS=10, ARGS=--broker)
 	@$(BIN)/python -m tests.faults.kills --rounds $(ROUNDS) $(ARGS)
-	@exec $(BIN)/python -m tests.faults.drills --seconds 60 $(ARGS)
+	@$(BIN)/python -m tests.faults.drills --seconds 60 $(ARGS)
+	@exec $(BIN)/python -m tests.faults.drills_people --seconds 60 $(ARGS)
 
 planted: $(VENV)/.dev $(VENV)/.package ## plant known bugs in a copy and see that each is noticed
 	@exec $(BIN)/python -m tests.faults.planted $(ARGS)

@@ -25,6 +25,7 @@ TRIED: Final = {  # by result: the tier, and which of its counts says how much w
     "kills_broker": ("E: the same with RabbitMQ in between", "rounds"),
     "drills": ("G: outages", "drills"),
     "drills_broker": ("G: outages of RabbitMQ, and a fleet that is spread out", "drills"),
+    "drills_people": ("G: what people hear of outages", "drills"),
     "bit_rot": ("H: damaged journals", "damaged journals"),
     "control": ("the control, killed: it has to fail", "rounds"),
     "control_drill": ("the control in an outage: it has to fail", "drills"),
