@@ -15,6 +15,7 @@ import enum
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -75,6 +76,8 @@ class Runner:
             await stored.note_end(
                 connection, job.name, began_at=began_at, seconds=took_s, result=result[:500], failed=failed
             )
+            with suppress(Exception):  # the lock is free when PostgreSQL has closed its end, not when we have
+                await connection.close(timeout=limits.DATABASE_CONNECT_S_MAX)
         except Exception as error:  # the database went away: what the job did stands, or does not
             log.warning("a job's end cannot be noted", job=job.name, error=f"{type(error).__name__}: {error}")
             return Outcome.NO_DATABASE
