@@ -25,6 +25,8 @@ import pytest
 
 from signalkeep.model import Reason
 from signalkeep.roles import running_roles
+from signalkeep.store.postgres import embedded_dsn
+from tests.builders import ask
 from tests.servers import wait_until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -135,6 +137,9 @@ def test_what_a_page_shows_happens(page: str, instance: tuple[Path, dict[str, in
     found = steps((ROOT / page).read_text(encoding="utf-8"))
     assert found, f"{page} shows no executed example"
     data, ports = instance
+    if any("FROM service" in step.command for step in found):  # the monitor writes soon after its start, not at once
+        seen = "SELECT FROM service WHERE host <> ''"
+        wait_until(lambda: ask(embedded_dsn(data), seen), START_S_MAX, what="the monitor has written")
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "SIGNALKEEP_DATA": str(data),
