@@ -21,7 +21,7 @@ HISTORY_BUGS: Final = (
         "ingest/worker.py",
         "        self._again = [one for batch in self._in_hand for one in batch] + self._again\n",
         "",
-        first=4,
+        first=29,
     ),
     Bug(
         "a hole is not reported",

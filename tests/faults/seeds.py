@@ -33,6 +33,9 @@ WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 """
 PARTITIONS: Final = "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND relispartition ORDER BY 1"
 
+SEQUENCES_IN_USE: Final = "SELECT sequencename AS name FROM pg_sequences WHERE last_value IS NOT NULL ORDER BY 1"
+DELETIONS_MAX: Final = 25  # in a row: what is deleted stays in the files
+
 
 class Place:
     """Where simulated cores keep their rows, one after the other: a database that is emptied before each."""
@@ -43,14 +46,37 @@ class Place:
         tables = self._names(TABLES)
         self._partitions = self._names(PARTITIONS)
         self._to_empty = [name for name in tables if not self._server.ask(self._dsn, f"SELECT FROM {name} LIMIT 1")]
+        self._in_use = self._names(SEQUENCES_IN_USE)
+        self._runs = 0
 
-    def run(self, scenario: Scenario) -> Outcome:
-        """Raises Broken."""
+    def run(self, scenario: Scenario, *, few_rows: bool = False) -> Outcome:
+        """`few_rows`: the one before left little, too, which is deleted much sooner than tables are made anew.
+
+        Raises Broken.
+        """
         made = set(self._names(PARTITIONS)).difference(self._partitions)
         if made:
             self._server.ask(self._dsn, f"DROP TABLE {', '.join(sorted(made))}")
-        self._server.ask(self._dsn, f"TRUNCATE {', '.join(self._to_empty)} RESTART IDENTITY CASCADE")
+        if few_rows and self._runs % DELETIONS_MAX:
+            self._delete()
+        else:
+            self._server.ask(self._dsn, f"TRUNCATE {', '.join(self._to_empty)} RESTART IDENTITY CASCADE")
+        self._runs += 1
         return run(scenario, self._server, self._dsn)
+
+    def _delete(self) -> None:
+        """The same as TRUNCATE in effect."""
+        deleted = " ".join(
+            f"IF EXISTS (SELECT FROM {name}) THEN DELETE FROM {name}; END IF;" for name in self._to_empty
+        )
+        used = [name for name in self._names(SEQUENCES_IN_USE) if name not in self._in_use]
+        begun_anew = " ".join(f"ALTER SEQUENCE {name} RESTART;" for name in used)
+        # Rows that others refer to may go first: all go.
+        self._server.ask(
+            self._dsn,
+            "DO $$ BEGIN PERFORM set_config('session_replication_role', 'replica', true);"
+            f" {deleted} {begun_anew} END $$",
+        )
 
     def _names(self, query: str) -> list[str]:
         return [row["name"] for row in self._server.ask(self._dsn, query)]
