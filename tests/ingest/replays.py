@@ -25,6 +25,7 @@ from signalkeep.store import journals
 from signalkeep.store import replay as stored
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.replay import Replay, Wanted
+from signalkeep.store.retention import Retention
 from tests.builders import PROTOCOLS, RECEIVED
 from tests.gateway.toy import ToyProtocol
 
@@ -114,7 +115,7 @@ class Core:
             fs=FS,
             evidence_root=self.evidence,
             protocols=protocols,
-            retention_days=0,
+            retention=Retention(),
             **options,
         )
 

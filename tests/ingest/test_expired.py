@@ -20,7 +20,7 @@ from signalkeep.store import journals, registry
 from signalkeep.store.partitions import months_there
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection
-from signalkeep.store.retention import drop_months, months_over
+from signalkeep.store.retention import Retention, drop_months, months_over
 from signalkeep.store.rows import Written
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, assert_sums, event
 
@@ -55,7 +55,7 @@ class Ingest:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.clock = Moving()
-        self.rules = Rules(retention_days=RETENTION_DAYS, months_go=True, clock=self.clock)
+        self.rules = Rules(retention=Retention(RETENTION_DAYS, months_go=True, clock=self.clock))
         self.pipeline: Pipeline
         self.seq = 0
 
@@ -140,7 +140,7 @@ async def test_a_record_without_a_clock_goes_by_when_it_was_received(connection:
 
 
 async def test_without_months_that_go_only_what_comes_late_is_expired(connection: Connection, ingest: Ingest) -> None:
-    ingest.rules = Rules(retention_days=RETENTION_DAYS, clock=ingest.clock)
+    ingest.rules = Rules(retention=Retention(RETENTION_DAYS, clock=ingest.clock))
     await ingest.open()
     ingest.clock.time = RECEIVED + 100 * LATER
     assert ((await ingest(sent(10))).stored, (await ingest(sent(11, LATER))).quarantined) == (1, 1)
@@ -152,14 +152,14 @@ async def test_nothing_is_released_into_a_month_that_went(connection: Connection
     await registry.register(connection, "77", actor="tests")
     await ingest.month_goes()
 
-    async def released(kept_from: datetime | None) -> Released:
+    async def released(retention: Retention) -> Released:
         return await release(
             connection, Selection(), forced=forced, closed_by="tests", protocols=PROTOCOLS,
-            retention_days=RETENTION_DAYS, kept_from=kept_from,
+            retention=retention,
         )  # fmt: skip
 
-    assert await released(ingest.rules.kept_from()) == Released(still_quarantined=1, reasons={"expired": 1})
+    assert await released(ingest.rules.retention) == Released(still_quarantined=1, reasons={"expired": 1})
     assert await months_there(connection) == []
     await assert_sums(connection)
-    assert await released(None) == Released(released=1), "the retention was raised"
+    assert await released(Retention(RETENTION_DAYS)) == Released(released=1), "the retention was raised"
     await assert_sums(connection)

@@ -22,6 +22,7 @@ from signalkeep.protocols.json_events import JSON
 from signalkeep.store import push_back as stored
 from signalkeep.store import registry
 from signalkeep.store.postgres import Connection, Row
+from signalkeep.store.retention import Retention
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, ask, assert_sums, event, fill, frame
 from tests.cli.commands import Commands
 from tests.gateway.toy import ToyProtocol
@@ -61,7 +62,7 @@ class Again:
             self.connection,
             clock=self.clock,
             protocols=self.protocols,
-            retention_days=0,
+            retention=Retention(),
             attempts_max=attempts_max,
             version=self.version,
         )
@@ -272,7 +273,7 @@ async def test_cut_off_after_its_time_it_leaves_the_rest_to_the_next_run(
         connection,
         clock=again.clock,
         protocols=PROTOCOLS,
-        retention_days=0,
+        retention=Retention(),
         attempts_max=3,
         pace=Pace(4, clock=again.clock, sleep=sleep),
         version="1",

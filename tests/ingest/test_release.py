@@ -18,6 +18,7 @@ from signalkeep.protocols.contract import TrackerProtocol
 from signalkeep.store import registry, sql
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.quarantine import Selection, count_open, discard
+from signalkeep.store.retention import Retention
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, assert_sums, event, frame
 from tests.gateway.toy import ToyProtocol
 from tests.ingest.support import HandClock
@@ -56,7 +57,7 @@ async def run(
         forced=forced,
         closed_by="tester",
         protocols=protocols,
-        retention_days=retention_days,
+        retention=Retention(retention_days),
     )
 
 
@@ -167,7 +168,7 @@ async def test_a_trial_says_what_would_become_of_each_and_changes_nothing(connec
         forced=False,
         closed_by="tester",
         protocols=PROTOCOLS,
-        retention_days=0,
+        retention=Retention(),
         trial=lambda outcome: told.append(f"{outcome.id} {outcome.what} {outcome.reason}".strip()),
     )
     assert sorted(told) == [
@@ -190,7 +191,7 @@ async def test_a_trial_leaves_no_month_behind(connection: Connection) -> None:
             forced=False,
             closed_by="tester",
             protocols=PROTOCOLS,
-            retention_days=0,
+            retention=Retention(),
             trial=lambda outcome: None,
         )
         assert result.released == 1
@@ -214,7 +215,7 @@ async def test_not_faster_than_it_may(connection: Connection) -> None:
         forced=False,
         closed_by="tester",
         protocols=PROTOCOLS,
-        retention_days=0,
+        retention=Retention(),
         pace=Pace(10, clock=clock, sleep=sleep),
     )
     assert result.released == 25
@@ -260,7 +261,7 @@ async def test_rows_that_stay_are_tried_once_and_hold_up_nobody(
         forced=False,
         closed_by="tester",
         protocols=PROTOCOLS,
-        retention_days=0,
+        retention=Retention(),
         progress=tried.append,
     )
     assert result == Released(released=10, still_quarantined=10, reasons={"unknown_device": 10})

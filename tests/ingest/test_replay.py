@@ -23,6 +23,7 @@ from signalkeep.store.erasure import erase
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection, discard
 from signalkeep.store.replay import MovedElsewhere, Replay, Wanted
+from signalkeep.store.retention import Retention
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, assert_sums, event, frame
 from tests.gateway.toy import ToyProtocol
 from tests.ingest.replays import ALWAYS, HOUR, Core, Newer, counted, cut_otherwise, newer, with_fuel, with_one_more
@@ -227,7 +228,7 @@ async def test_lost_rows_of_quarantine_come_back_open(core: Core) -> None:
 async def test_a_lost_signal_of_a_forced_release_comes_back_with_its_mark(core: Core) -> None:
     await core.take(event(message_date=FUTURE), event(minute=1))
     done = await release(
-        core.connection, Selection(), forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0
+        core.connection, Selection(), forced=True, closed_by="tests", protocols=PROTOCOLS, retention=Retention()
     )
     assert done.released == 1
     assert (await core.replay())["same"] == 2

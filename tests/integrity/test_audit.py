@@ -22,7 +22,7 @@ from signalkeep.journal.writer import JournalWriter
 from signalkeep.store import journals, registry
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection, discard
-from signalkeep.store.retention import Expired, drop_month
+from signalkeep.store.retention import Expired, Retention, drop_month
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, event
 
 pytestmark = pytest.mark.servers
@@ -99,7 +99,7 @@ async def core(connection: Connection, tmp_path: Path) -> Core:
     await made.ingest()
     await discard(connection, Selection(ids=(2,)), closed_by="tests")
     third = Selection(ids=(3,))
-    await release(connection, third, forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0)
+    await release(connection, third, forced=True, closed_by="tests", protocols=PROTOCOLS, retention=Retention())
     await journals.register(connection, uuid4(), "elsewhere", Path("/nowhere"), 1)
     return made
 

@@ -28,6 +28,7 @@ from signalkeep.store import erasure, erasure_log, journals, quality, registry
 from signalkeep.store.erasure import erase, finish_erasures, reapply_erasures
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection, discard
+from signalkeep.store.retention import Retention
 from signalkeep.store.sweep import JudgedDay, next_days, write_day
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, assert_sums, event
 from tests.servers import connected, wait_until_async
@@ -134,7 +135,7 @@ async def test_every_state_of_quarantine_is_erased_and_booked(connection: Connec
     feed = await Feed.open(connection)
     await feed.write(connection, *(event("9", minute=minute) for minute in range(4)))
     forced = Selection(ids=(1,))
-    await release(connection, forced, forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0)
+    await release(connection, forced, forced=True, closed_by="tests", protocols=PROTOCOLS, retention=Retention())
     await discard(connection, Selection(ids=(2,)), closed_by="tests")
     done = await erase(connection, "9", RECEIVED, log=log, actor="tests")
     assert (done.signals, done.quarantined, done.frames) == (1, 4, 4)
@@ -172,7 +173,7 @@ async def test_a_release_cannot_bring_it_back_while_rows_are_being_deleted(conne
     selection = Selection(device_number="9")
     await registry.register(connection, "9", actor="tests")
     released = await release(
-        connection, selection, forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0
+        connection, selection, forced=True, closed_by="tests", protocols=PROTOCOLS, retention=Retention()
     )
     assert (released.released, released.replaced, released.still_quarantined) == (0, 0, 2)
     (done,) = await finish_erasures(connection)

@@ -23,7 +23,7 @@ from signalkeep.store import audit, erasure, registry, sweep
 from signalkeep.store.partitions import beginning, ensure_partitions, month_after, months_there
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection, discard
-from signalkeep.store.retention import Expired, drop_month, drop_months, kept_from, months_over, overview
+from signalkeep.store.retention import Expired, Retention, drop_month, drop_months, kept_from, months_over, overview
 from tests.builders import NUMBER, PROTOCOLS, RECEIVED, Feed, assert_sums, event
 from tests.servers import connected, wait_until_async
 
@@ -61,7 +61,7 @@ async def fill(connection: Connection) -> Feed:
     waits = [row["id"] for row in await connection.fetch("SELECT id FROM quarantine ORDER BY id")]
     await discard(connection, Selection(ids=(waits[0],)), closed_by="tests")
     forced = Selection(ids=(waits[1],))
-    await release(connection, forced, forced=True, closed_by="tests", protocols=PROTOCOLS, retention_days=0)
+    await release(connection, forced, forced=True, closed_by="tests", protocols=PROTOCOLS, retention=Retention())
     return feed
 
 

@@ -27,7 +27,6 @@ from signalkeep.cli.common import (
     shown,
     with_database,
 )
-from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.config import Settings
 from signalkeep.errors import CallerError
 from signalkeep.ingest.release import Released, release
@@ -36,7 +35,7 @@ from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store import quarantine, queries, registry
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.quarantine import Selection
-from signalkeep.store.retention import floor_of
+from signalkeep.store.retention import Retention
 
 PROGRESS_ROWS = 10_000
 COLUMNS = (
@@ -116,8 +115,7 @@ async def _add(
         forced=False,
         closed_by=actor(),
         protocols=PROTOCOLS,
-        retention_days=settings.ingest.retention_days,
-        kept_from=floor_of(settings.ingest, SYSTEM_CLOCK.now()),
+        retention=Retention.by(settings.ingest),
         progress=release_progress(),
     )
     return {

@@ -17,7 +17,6 @@ from signalkeep import config
 from signalkeep.cli.common import ConfigOption, DataOption, JsonOption, actor, err, out, print_json, with_database
 from signalkeep.cli.devices import PROGRESS_ROWS, release_progress, released_words
 from signalkeep.cli.devices_file import COLUMNS, read_devices
-from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.config import Settings
 from signalkeep.errors import CallerError
 from signalkeep.ingest.release import Released, release
@@ -26,7 +25,7 @@ from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.store.bulk import Fault, Imported, Refused, Wanted, import_devices
 from signalkeep.store.postgres import Connection
 from signalkeep.store.quarantine import Selection
-from signalkeep.store.retention import floor_of
+from signalkeep.store.retention import Retention
 
 FAULTS_SHOWN = 50
 
@@ -80,8 +79,7 @@ async def _release(connection: Connection, numbers: Sequence[str], settings: Set
             forced=False,
             closed_by=actor(),
             protocols=PROTOCOLS,
-            retention_days=settings.ingest.retention_days,
-            kept_from=floor_of(settings.ingest, SYSTEM_CLOCK.now()),
+            retention=Retention.by(settings.ingest),
             progress=release_progress(),
         )
         total.add(released)

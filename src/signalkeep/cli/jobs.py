@@ -22,7 +22,7 @@ from signalkeep.notify.routing import notify
 from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
-from signalkeep.store.retention import floor_of
+from signalkeep.store.retention import Retention
 from signalkeep.store.services import OURS, Seen, note
 
 
@@ -102,8 +102,7 @@ def push_back_jobs(settings: Settings, clock: Clock) -> list[Job]:
             connection,
             clock=clock,
             protocols=PROTOCOLS,
-            retention_days=settings.ingest.retention_days,
-            kept_from=floor_of(settings.ingest, clock.now()),
+            retention=Retention.by(settings.ingest, clock),
             attempts_max=given.attempts_max,
             pace=Pace(given.rate_max, clock=clock),
         )

@@ -33,7 +33,6 @@ from signalkeep.cli.common import (
 from signalkeep.cli.devices import records_words, released_words
 from signalkeep.cli.progress import bar
 from signalkeep.cli.signals import SinceOption, UntilOption, time_of
-from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.errors import CallerError
 from signalkeep.ingest.pace import Pace
 from signalkeep.ingest.release import Outcome, Released, release
@@ -44,7 +43,7 @@ from signalkeep.store import quarantine
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.push_back import outlook
 from signalkeep.store.quarantine import Selection
-from signalkeep.store.retention import floor_of
+from signalkeep.store.retention import Retention
 
 DeviceOption: TypeAlias = Annotated[
     str | None, typer.Option("--device", "-d", metavar="NUMBER", help="only of this device", show_default=False)
@@ -244,8 +243,7 @@ def release_(
                 forced=force,
                 closed_by=actor(),
                 protocols=PROTOCOLS,
-                retention_days=ingest.retention_days,
-                kept_from=floor_of(ingest, SYSTEM_CLOCK.now()),
+                retention=Retention.by(ingest),
                 progress=progress,
                 pace=Pace(rate),
                 trial=told.append if dry_run else None,

@@ -33,7 +33,6 @@ from signalkeep.cli.devices import records_words
 from signalkeep.cli.progress import bar
 from signalkeep.cli.quarantine import RateOption
 from signalkeep.cli.signals import SinceOption, UntilOption, time_of
-from signalkeep.clock import SYSTEM_CLOCK
 from signalkeep.config import Settings
 from signalkeep.errors import CallerError
 from signalkeep.ingest.pace import Pace
@@ -46,7 +45,7 @@ from signalkeep.store import replay as stored
 from signalkeep.store.postgres import Connection, Row
 from signalkeep.store.registry import check_number
 from signalkeep.store.replay import Counts, MovedElsewhere, Replay, Wanted
-from signalkeep.store.retention import floor_of
+from signalkeep.store.retention import Retention
 
 app = typer.Typer(help="Read again what journals hold.")
 
@@ -135,8 +134,7 @@ async def _replay(connection: Connection, current: Replay, settings: Settings, r
             fs=LocalFileSystem(),
             evidence_root=settings.evidence_root,
             protocols=PROTOCOLS,
-            retention_days=settings.ingest.retention_days,
-            kept_from=floor_of(settings.ingest, SYSTEM_CLOCK.now()),
+            retention=Retention.by(settings.ingest),
             pace=Pace(rate),
             progress=progress,
         )

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final, TypeAlias
 
 import msgspec
 
 from signalkeep import limits
-from signalkeep.clock import SYSTEM_CLOCK, Clock
 from signalkeep.ingest.judging import Judging
 from signalkeep.ingest.sessions import refusals_in, sessions_in
 from signalkeep.ingest.triage import reject, triage
@@ -33,7 +31,7 @@ from signalkeep.protocols.contract import Decodes, TrackerProtocol
 from signalkeep.store import registry
 from signalkeep.store.partitions import ensure_partitions
 from signalkeep.store.postgres import Connection, Fault, classify, sqlstate
-from signalkeep.store.retention import kept_from
+from signalkeep.store.retention import Retention
 from signalkeep.store.rows import CursorMove, Device, FrameRows, IngestBatch, LostRange, Written
 from signalkeep.store.writer import CursorMoved, DeviceChanged, probe, write
 from signalkeep.telemetry import get_logger
@@ -55,14 +53,8 @@ class Rules(msgspec.Struct, frozen=True):
     """The settings that decide where a record goes."""
 
     register_unknown: bool = False
-    retention_days: int = 0
+    retention: Retention = Retention()
     register_line: str = "signalkeep devices add {}"  # shown for a device that nobody registered
-    months_go: bool = False  # those that lie wholly further back than retention_days are dropped
-    clock: Clock = SYSTEM_CLOCK
-
-    def kept_from(self) -> datetime | None:
-        """Months before this are dropped, so nothing may be stored there; None: all are kept."""
-        return kept_from(self.clock.now(), self.retention_days) if self.months_go else None
 
 
 class Span(msgspec.Struct):
@@ -294,7 +286,7 @@ class Pipeline:
         rows: list[FrameRows] = []
         others: list[Entry] = []
         moves: list[CursorMove] = []
-        days, kept_from = self._rules.retention_days, self._rules.kept_from()
+        days, kept_from = self._rules.retention.days, self._rules.retention.floor()
         for one in ranges:
             rows_before, others_before = len(rows), len(others)
             for number, (seq, entry) in enumerate(one.entries):

@@ -9,7 +9,6 @@ borne holds up no other. It stops when nothing is due or its time is over; whoev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from signalkeep import __version__, limits
 from signalkeep.clock import Clock
@@ -20,6 +19,7 @@ from signalkeep.store import push_back as stored
 from signalkeep.store import quarantine
 from signalkeep.store.postgres import Connection
 from signalkeep.store.release import Trying
+from signalkeep.store.retention import Retention
 
 ACTOR = "push-back"
 
@@ -29,16 +29,15 @@ async def push_back(
     *,
     clock: Clock,
     protocols: Mapping[str, TrackerProtocol],
-    retention_days: int,
+    retention: Retention,
     attempts_max: int,
-    kept_from: datetime | None = None,
     pace: Pace | None = None,
     version: str = __version__,
 ) -> Released:
-    """Try everything that is due now, at least once and for PUSH_BACK_RUN_S at most. `kept_from` as for a release."""
+    """Try everything that is due now, at least once and for PUSH_BACK_RUN_S at most."""
     pace = pace or Pace(None)
     ends_s = clock.monotonic() + limits.PUSH_BACK_RUN_S
-    releaser = Releaser(connection, "due again", ACTOR, protocols, retention_days, kept_from)
+    releaser = Releaser(connection, "due again", ACTOR, protocols, retention)
     rows_max = pace.piece(limits.QUARANTINE_RELEASE_BATCH)
     while rows := await stored.due(connection, clock.now(), version, attempts_max, rows_max):
         now = clock.now()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeAlias
 
 import msgspec
@@ -42,6 +42,7 @@ from signalkeep.store.release import (
     note_failed,
     release_rows,
 )
+from signalkeep.store.retention import Retention
 from signalkeep.store.rows import Device, FrameRows
 from signalkeep.store.writer import write_again
 
@@ -124,19 +125,16 @@ async def release(
     forced: bool,
     closed_by: str,
     protocols: Mapping[str, TrackerProtocol],
-    retention_days: int,
-    kept_from: datetime | None = None,
+    retention: Retention,
     progress: Callable[[int], None] | None = None,
     pace: Pace | None = None,
     trial: Tell | None = None,
 ) -> Released:
     """Try every open row that is meant. `forced`: reasons of policy (unknown or retired device, future, expired) do
-    not count. `kept_from`: months before it are dropped, so what is of them stays even then. `progress` is told how
-    many rows have been tried. `trial`: change nothing; it is told of each row."""
+    not count, but what is of a month that goes stays even then. `progress` is told how many rows have been tried.
+    `trial`: change nothing; it is told of each row."""
     pace = pace or Pace(None)
-    releaser = Releaser(
-        connection, selection.words(), closed_by, protocols, retention_days, kept_from, forced=forced, tell=trial
-    )
+    releaser = Releaser(connection, selection.words(), closed_by, protocols, retention, forced=forced, tell=trial)
     tried = 0
     async for rows in quarantine.pages(connection, selection, pace.piece(limits.QUARANTINE_RELEASE_BATCH)):
         frames = await quarantine.frames_of(connection, rows)
@@ -158,8 +156,7 @@ class Releaser:
         words: str,
         closed_by: str,
         protocols: Mapping[str, TrackerProtocol],
-        retention_days: int,
-        kept_from: datetime | None,
+        retention: Retention,
         *,
         forced: bool = False,
         tell: Tell | None = None,
@@ -171,8 +168,7 @@ class Releaser:
         self._words = words
         self._closed_by = closed_by
         self._protocols = protocols
-        self._retention_days = retention_days
-        self._kept_from = kept_from
+        self._retention = retention
         self._forced = forced
         self._tell = tell
         self._also = also
@@ -242,7 +238,7 @@ class Releaser:
         return [
             triage(
                 kept["seq"], frame, device, protocol,
-                retention_days=self._retention_days, kept_from=self._kept_from, forced=forced,
+                retention_days=self._retention.days, kept_from=self._retention.floor(), forced=forced,
             )
             for forced in ([False, True] if self._forced else [False])
         ]  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,7 @@ from signalkeep.store.partitions import Month, ensure_partitions, missing_months
 from signalkeep.store.postgres import Connection, Fault, classify
 from signalkeep.store.quarantine import ChangedMeanwhile, Selection
 from signalkeep.store.replay import Counts, Part, Replay
+from signalkeep.store.retention import Retention
 from signalkeep.store.rows import Device
 
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -66,8 +67,7 @@ class Replayer:
         fs: FileSystem,
         evidence_root: Path,
         protocols: Mapping[str, TrackerProtocol],
-        retention_days: int,
-        kept_from: datetime | None = None,
+        retention: Retention,
         pace: Pace | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -77,8 +77,7 @@ class Replayer:
         self._fs = fs
         self._evidence_root = evidence_root
         self._protocols = protocols
-        self._retention_days = retention_days
-        self._kept_from = kept_from
+        self._retention = retention
         self._pace = pace or Pace(None)
         self._progress = progress
         self._entries = 0
@@ -244,7 +243,7 @@ class Replayer:
                 entry,
                 by_number[entry.device_number],
                 self._protocols.get(entry.protocol),
-                retention_days=self._retention_days,
+                retention_days=self._retention.days,
             )
             rows = judge()
             policy = any(row.reason in POLICY for row in rows.quarantined)
@@ -265,8 +264,7 @@ class Replayer:
             words,
             self._actor,
             self._protocols,
-            self._retention_days,
-            self._kept_from,
+            self._retention,
             also=self._note_released,
         )
         ids = sorted(row["id"] for row in found)

@@ -20,6 +20,7 @@ from signalkeep.journal.reader import JournalReader
 from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.rulebook import rulebook_of
 from signalkeep.store.postgres import Connection
+from signalkeep.store.retention import Retention
 from signalkeep.vitals import Report
 
 
@@ -90,7 +91,6 @@ def rules_of(settings: Settings) -> Rules:
     """The settings that decide where a record goes."""
     return Rules(
         register_unknown=settings.unknown_devices == "register",
-        retention_days=settings.ingest.retention_days,
-        months_go=settings.ingest.drop_months,
+        retention=Retention.by(settings.ingest),
         register_line=f"signalkeep devices add {{}}{data_option(settings)}",
     )

@@ -22,6 +22,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from signalkeep import limits
+from signalkeep.clock import SYSTEM_CLOCK, Clock
 from signalkeep.errors import EnvironmentFault
 from signalkeep.sections import IngestSettings
 from signalkeep.store.partitions import (
@@ -83,6 +84,23 @@ WHERE i.inhparent = 'signal'::regclass AND NOT i.inhdetachpending ORDER BY c.rel
 """
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """How long records are kept."""
+
+    days: int = 0  # older ones are `expired` when they come; 0: all are kept
+    months_go: bool = False  # what is stored goes, too: months that lie wholly further back
+    clock: Clock = SYSTEM_CLOCK
+
+    @classmethod
+    def by(cls, ingest: IngestSettings, clock: Clock = SYSTEM_CLOCK) -> Retention:
+        """As the settings say."""
+        return cls(ingest.retention_days, ingest.drop_months, clock)
+
+    def floor(self) -> datetime | None:
+        """Months before this go, so nothing may be stored there from now on; None: none goes."""
+        return kept_from(self.clock.now(), self.days) if self.months_go else None
+
+
 class Expired(msgspec.Struct, frozen=True):
     """A month that went."""
 
@@ -113,11 +131,6 @@ def kept_from(now: datetime, retention_days: int) -> datetime:
     assert retention_days > 0, retention_days
     oldest = now.astimezone(UTC) - min(timedelta(days=retention_days), now - datetime(1, 1, 2, tzinfo=UTC))
     return beginning(month_of(oldest))
-
-
-def floor_of(ingest: IngestSettings, now: datetime) -> datetime | None:
-    """The same by the settings; None: months are not dropped."""
-    return kept_from(now, ingest.retention_days) if ingest.drop_months else None
 
 
 async def months_over(connection: Connection, now: datetime, retention_days: int) -> list[Month]:
