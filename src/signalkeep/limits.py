@@ -93,6 +93,7 @@ RELAY_STALL_S_MAX: Final = 300.0
 CANCEL_AGAIN_S: Final = 1.0  # after which a task that goes on is told once more to end
 BROKER_AWAY_S: Final = 5.0  # of one worker: then it leaves its queues to those that reach the broker
 CLAIM_S: Final = 1.0  # how often workers look whether queues are free or unfairly shared
+CLAIM_SILENT_S: Final = 60.0  # without that look: who holds them hangs, and others take them
 DELIVERIES_BEFORE_CARE: Final = 3  # a message that came back as often is read frame by frame
 DECODE_ATTEMPTS_MAX: Final = 3  # a frame that ended as many processes is quarantined unread
 SET_ASIDE_BYTES_MAX: Final = 64 * KIB  # kept of a message that is none of ours
@@ -122,6 +123,7 @@ DRIVERS_MAX: Final = 48  # journals that one ingest process drives at a time, ea
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 15.0
 DATABASE_CONNECT_S_MAX: Final = 10.0
+TRANSACTION_SILENT_S: Final = 60.0  # of who writes rows: it hangs, and others need what it has locked
 DATABASE_COMMAND_S_MAX: Final = 120.0
 MIGRATION_S_MAX: Final = 24 * 3600.0  # one migration may rewrite a large table
 PARTITION_LOCK_S_MAX: Final = 5.0  # writers of device and journal queue behind us while we wait
@@ -150,7 +152,9 @@ CLEAR_AFTER_SIGNALS: Final = 10  # in a row without a hit: what was wrong is ove
 
 # Organizer
 LEAD_S: Final = 2.0  # how often it looks whether it leads
+LEAD_SILENT_S: Final = 30.0  # without that look: the leader hangs, and another takes over
 JOB_S_MAX: Final = 3600.0  # of one run of a job
+JOB_SILENT_S: Final = 900.0  # without a word to the database: the job hangs, and others may run it
 JOB_JITTER_S_MAX: Final = 5.0  # before the first run of each job
 JOB_AGAIN_S: Final = 5.0  # until a run is tried again that found the job running, or no database
 JOB_END_S: Final = 60.0  # over what a job may take: then Celery ends the process that runs it

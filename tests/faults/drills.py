@@ -29,7 +29,7 @@ from tests.faults.drills_database import (
 )
 from tests.faults.drills_disk import disk_full
 from tests.faults.drills_journal import journal_removed
-from tests.faults.drills_spread import cluster_cut, machines_come_and_go, node_of_a_cluster_killed
+from tests.faults.drills_spread import cluster_cut, machines_come_and_go, node_of_a_cluster_killed, worker_frozen
 from tests.faults.kills import lines_of
 from tests.faults.results import Table, save
 
@@ -47,6 +47,7 @@ DRILLS_WITH_BROKER: Final[dict[str, Callable[[float], Result]]] = {
     "a node of three killed": node_of_a_cluster_killed,
     "a node of three cut off": cluster_cut,
     "two gateways, three workers, killed and added": machines_come_and_go,
+    "one of two workers frozen": worker_frozen,
 }
 CONTROL: Final[dict[str, Callable[[float], Result]]] = {"control: PostgreSQL stopped": control_with_postgresql_stopped}
 COLUMNS: Final = (

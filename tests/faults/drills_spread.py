@@ -1,4 +1,4 @@
-"""Drills of a fleet that is spread over machines: workers come and go, relays die, a cluster loses a node or is cut.
+"""Drills of a fleet that is spread over machines: workers come, go, hang; relays die; a cluster loses a node or is cut.
 
 Two gateways with a relay each, two workers or more, one PostgreSQL. Every process knows one node of the cluster; all
 the while devices of both gateways are acknowledged. What they cannot see: a network that is slow instead of cut.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
-from tests.faults.drill import Result, hold
+from signalkeep.limits import BROKER_QUEUES, CLAIM_SILENT_S
+from signalkeep.store.claims import QUEUES_CLASS
+from tests.faults.drill import Result, hold, wait_until_asked
 from tests.faults.fleet import Load
 from tests.faults.spread import Spread, spread_over
 from tests.rabbit import RabbitNode
@@ -20,6 +23,19 @@ from tests.rabbit_cluster import RabbitCluster
 NODES: Final = 3
 LOST: Final = 2  # the node that is killed or cut off: one gateway and one worker know no other
 BETWEEN_KILLS_S: Final = 1.5
+FREE_S_MAX: Final = 2 * CLAIM_SILENT_S  # the queues of a worker that hangs
+
+# How many queues the one of two workers has that has fewer.
+SHARE: Final = f"""
+SELECT CASE WHEN count(*) > 1 THEN min(held) ELSE 0 END AS smallest
+FROM (SELECT count(*) AS held FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = {QUEUES_CLASS}
+      GROUP BY pid) of_each
+"""
+
+# Of the device of which nothing has come for the longest time.
+NEWEST: Final = """
+SELECT min(newest) AS of_the_last FROM (SELECT max(received_at) AS newest FROM signal GROUP BY device_id) of_each
+"""
 
 
 def machines_come_and_go(seconds: float) -> Result:
@@ -55,6 +71,29 @@ def _strike(spread: Spread, number: int) -> None:
         spread.gateways[number // 3 % len(spread.gateways)].kill_process("relay")
     else:
         spread.workers[number % len(spread.workers)].kill_process("ingest")
+
+
+def worker_frozen(seconds: float) -> Result:
+    """One of two workers: the other gets its queues while it is frozen, and it goes on as if nothing had been."""
+    result = Result()
+    node = RabbitNode()
+    try:
+        node.start()
+        with spread_over([node], gateways=[0], workers=[0, 0]) as spread, spread.load() as driving:
+            wait_until_asked(spread.dsn, SHARE, lambda row: row["smallest"] >= BROKER_QUEUES // 2, "both share")
+            wait_until_asked(spread.dsn, NEWEST, lambda row: row["of_the_last"] is not None, "rows come")
+            began_s, before = time.monotonic(), driving.told_safe
+            with spread.workers[0].frozen("ingest"):
+                frozen_at = datetime.now(UTC)
+                hold(driving, seconds)
+                others = "the other writes what comes of every device"
+                wait_until_asked(spread.dsn, NEWEST, lambda row: row["of_the_last"] > frozen_at, others, FREE_S_MAX)
+            over_s = time.monotonic()
+            result.outage_s, result.told_safe_in_outage = over_s - began_s, driving.told_safe - before
+            spread.end(driving, result, over_s=over_s)
+    finally:
+        node.close()
+    return result
 
 
 def node_of_a_cluster_killed(seconds: float) -> Result:

@@ -6,6 +6,7 @@ again by the drill, as a service manager would.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,16 @@ class Machine(Core):
         assert process.poll() is None, f"{role} had ended by itself:\n{self.log_text()[-3000:]}"
         process.kill()
         process.wait(COMMAND_S)
+
+    @contextmanager
+    def frozen(self, role: str) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT in the end: it keeps its connections and does nothing."""
+        process = self._running[role]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Ask all to end, then remove everything. AssertionError for who does not."""

@@ -17,6 +17,7 @@ import pytest
 from signalkeep import limits
 from signalkeep.clock import SystemClock
 from signalkeep.config import Settings, load
+from signalkeep.drivers.database import Database
 from signalkeep.ingest.driver import JournalDriver
 from signalkeep.ingest.pipeline import Pipeline, Prepared, Rules
 from signalkeep.ingest.service import IngestService
@@ -62,6 +63,21 @@ async def test_live_and_dead_journals_are_found_and_driven(
     await wait_until_async(
         lambda: _is(connection.fetchval("SELECT count(*) FROM journal WHERE ended_at IS NOT NULL"), 2)
     )
+
+
+async def test_who_hangs_in_the_middle_of_writing_holds_nobody_up_for_long(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a frozen process has locked is free again, and nothing of what it had begun is there; it may be idle."""
+    monkeypatch.setattr(limits, "TRANSACTION_SILENT_S", 0.3)
+    database = Database(settings, application="signalkeep ingest")
+    idle, frozen = await database.connect(), await database.connect()
+    await frozen.execute("BEGIN; INSERT INTO customer (name) VALUES ('half')")
+    await connection.execute("SET lock_timeout = '20s'; INSERT INTO customer (name) VALUES ('half')")
+    assert await connection.fetchval("SELECT count(*) FROM customer") == 1
+    assert frozen.is_closed()
+    assert await idle.fetchval("SELECT 1") == 1
+    await idle.close(timeout=limits.DATABASE_CONNECT_S_MAX)
 
 
 async def test_a_journal_that_was_meant_for_a_broker_is_read_directly_too(

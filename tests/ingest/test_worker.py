@@ -24,11 +24,16 @@ from signalkeep.journal.record import FrameEntry
 from signalkeep.protocols.registry import PROTOCOLS
 from signalkeep.roles import prepare_directories
 from signalkeep.store import journals, relay
+from signalkeep.store.claims import WORKERS_CLASS, Claims
 from signalkeep.store.postgres import Connection
 from tests.ingest.support import event
 from tests.servers import wait_until_async
 
 LANES, QUEUES = 64, 8
+ALONE = f"""
+SELECT count(*) = 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.classid = {WORKERS_CLASS}
+"""  # a test that takes part counts, too
 
 
 class Mailbox:
@@ -39,12 +44,15 @@ class Mailbox:
     def __init__(self) -> None:
         self.waiting: deque[Delivery] = deque()
         self.acknowledged: list[Delivery] = []
+        self.frozen = False
         self.on_done: Callable[[list[Delivery]], None] = lambda _: None
 
     async def take(self, queues: set[int]) -> None: ...
 
     async def receive(self, *, max_messages: int, max_bytes: int, wait_s: float) -> list[Delivery]:
         del max_bytes
+        while self.frozen:
+            await asyncio.sleep(0.01)
         if not self.waiting:
             await asyncio.sleep(min(wait_s, 0.01))
         return [self.waiting.popleft() for _ in range(min(max_messages, len(self.waiting)))]
@@ -93,7 +101,10 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, dsn: str, connection: Connection) -> AsyncIterator[Bench]:
+async def bench(
+    tmp_path: Path, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(limits, "CLAIM_SILENT_S", 2 * limits.CLAIM_S)
     environ = {
         "SIGNALKEEP_DATABASE__DSN": dsn,
         "SIGNALKEEP_UNKNOWN_DEVICES": "register",
@@ -135,6 +146,26 @@ async def test_a_hole_is_told_and_never_written(bench: Bench) -> None:
     assert bench.worker.counts.holes == 1
     rows = await bench.connection.fetch("SELECT lane, holes, hole_epoch FROM relay WHERE holes > 0 ORDER BY lane")
     assert [tuple(row) for row in rows] == [(lane, 1, 4) for lane in lanes_of(1, QUEUES, LANES)]
+
+
+async def test_one_that_hangs_leaves_its_queues_to_others_and_goes_on_when_it_moves(
+    bench: Bench,
+) -> None:
+    """As a process that is frozen. One that only has nothing to do keeps them."""
+    other = Claims(bench.connection, QUEUES)
+    bench.put(bench.message(0, 3))
+    await bench.settled(1)
+    assert len(await other.share()) < QUEUES
+    bench.mailbox.frozen = True
+    await wait_until_async(lambda: bench.connection.fetchval(ALONE), what="it has lost its connection")
+    assert len(await other.share()) == QUEUES
+    await other.leave()
+    for queue in range(QUEUES):
+        await other.release(queue)
+    bench.mailbox.frozen = False
+    bench.put(bench.message(3, 5))
+    await bench.settled(2)
+    assert await bench.stored() == [1, 2, 3, 4, 5]
 
 
 async def test_a_journal_that_a_restored_database_has_forgotten(bench: Bench) -> None:

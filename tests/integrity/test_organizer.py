@@ -25,7 +25,7 @@ from signalkeep.config import load
 from signalkeep.errors import SettingsError
 from signalkeep.integrity.organizer import Job, Organizer
 from signalkeep.store import jobs as stored
-from signalkeep.store.postgres import Connection
+from signalkeep.store.postgres import Connection, close_when_silent
 from tests.builders import NUMBER, ask, event, fill
 from tests.servers import free_port, wait_until, wait_until_async
 
@@ -115,6 +115,23 @@ async def test_another_takes_over_when_the_leader_goes(dsn: str, tmp_path: Path)
         async with running(dsn, tmp_path, one.job) as first:
             assert not first.leads
         assert one.runs == 0
+
+
+async def test_another_takes_over_when_the_leader_hangs(
+    dsn: str, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process that is frozen: its connection stays, and nothing is asked over it. One that works keeps it."""
+    monkeypatch.setattr(limits, "LEAD_SILENT_S", 1.0)
+    job = Counted("counts")
+    await close_when_silent(connection, limits.LEAD_SILENT_S)
+    assert await stored.try_lead(connection)
+    async with running(dsn, tmp_path, job.job) as organizer:
+        await wait_until_async(lambda: organizer.leads)
+        led = asyncio.create_task(asyncio.sleep(2 * limits.LEAD_SILENT_S))
+        while not led.done():
+            assert organizer.leads
+            await asyncio.sleep(limits.LEAD_S)
+    assert connection.is_closed()
 
 
 async def test_when_the_leaders_connection_is_cut_every_job_goes_on(
@@ -217,7 +234,13 @@ async def test_a_job_that_works_again_is_noted_so(dsn: str, connection: Connecti
         await job.goes_on()
         fails = False
         await job.goes_on()
-    row = (await noted(connection))["job"]
+        row: dict[str, Any] = {}
+
+        async def is_between_runs() -> bool:
+            row.update((await noted(connection))["job"])
+            return row["ended_at"] is not None
+
+        await wait_until_async(is_between_runs)
     assert row["failures"] >= 2
     assert row["failed_in_a_row"] == 0
     assert row["runs"] > row["failures"]
@@ -282,6 +305,27 @@ class Door:
         except OSError:
             pass
         writer.transport.abort()
+
+
+async def test_a_job_that_learns_late_that_the_database_was_away_holds_up_nobody(
+    dsn: str, connection: Connection, tmp_path: Path
+) -> None:
+    """It waits for something else, in a transaction, when the lead is lost: to end it raises an error of its own."""
+    begun: list[Connection] = []
+
+    async def waits_in_a_transaction(its: Connection) -> str:
+        async with its.transaction():
+            begun.append(its)
+            await asyncio.sleep(600)
+        return "waited"
+
+    job = Job("waits", 0.02, waits_in_a_transaction)
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> $1"
+    async with running(dsn, tmp_path, job):
+        await wait_until_async(lambda: begun)
+        await connection.fetch(others, connection.get_server_pid())
+        await wait_until_async(lambda: len(begun) > 1, what="it is led again, and the job runs")
+        await connection.fetch(others, connection.get_server_pid())
 
 
 async def test_without_a_database_it_waits_and_then_works(

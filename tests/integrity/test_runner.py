@@ -12,6 +12,7 @@ from signalkeep.config import load
 from signalkeep.integrity.runner import Job, Outcome, Runner
 from signalkeep.store import jobs as stored
 from signalkeep.store.postgres import Connection
+from signalkeep.tasks import end
 from tests.servers import free_port, wait_until_async
 
 pytestmark = pytest.mark.servers
@@ -76,6 +77,34 @@ async def test_what_a_run_that_was_cut_off_asked_of_the_database_is_given_up(
         return await runner_of(dsn, tmp_path).run(Job("job", 1.0, works)) is Outcome.NOTED
 
     await wait_until_async(runs, what="it runs again")
+
+
+async def test_a_run_that_hangs_holds_up_the_next_for_as_long_as_it_may_be_silent(
+    dsn: str, connection: Connection, tmp_path: Path
+) -> None:
+    """The first is asleep with its process; that it is alive does not count. What it had begun is undone."""
+    begun = asyncio.Event()
+
+    async def hangs(its: Connection) -> str:
+        async with its.transaction():
+            await its.execute("CREATE TABLE left_behind ()")
+            begun.set()
+            await asyncio.sleep(600)
+        return "done"
+
+    async def works(_: Connection) -> str:
+        return "done"
+
+    async def runs() -> bool:
+        return await runner_of(dsn, tmp_path).run(Job("job", 1.0, works)) is Outcome.NOTED
+
+    first = asyncio.create_task(runner_of(dsn, tmp_path).run(Job("job", 1.0, hangs, silent_s_max=0.5)))
+    await begun.wait()
+    await wait_until_async(runs, what="it runs again")
+    (row,) = await stored.jobs(connection)
+    assert (row["result"], row["runs_now"]) == ("done", False)
+    await end(first)
+    assert await connection.fetchval("SELECT to_regclass('left_behind')") is None
 
 
 async def test_without_a_database_it_says_so(tmp_path: Path) -> None:

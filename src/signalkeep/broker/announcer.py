@@ -33,7 +33,7 @@ from signalkeep.errors import BrokerUnavailable, SignalkeepError
 from signalkeep.retry import Backoff
 from signalkeep.store import claims
 from signalkeep.store.announced import AnnouncedTail
-from signalkeep.store.postgres import Connection
+from signalkeep.store.postgres import Connection, close_when_silent
 from signalkeep.telemetry import get_logger
 
 TASK: Final = 1  # its number among those that one process does for all
@@ -67,6 +67,7 @@ class Announcer:
     async def _session(self, stop: asyncio.Event, backoff: Backoff) -> None:
         connection = await self._connect()
         try:
+            await close_when_silent(connection, limits.CLAIM_SILENT_S)
             while not stop.is_set() and not await claims.lead(connection, TASK):
                 await asyncio.sleep(limits.CLAIM_S)
             link = await Link.open(self._settings.broker, application="signalkeep announcer")

@@ -16,7 +16,7 @@ from signalkeep.config import Settings
 from signalkeep.errors import DatabaseUnavailable, SignalkeepError
 from signalkeep.store import journals, notes
 from signalkeep.store.erasure import finish_erasures, restore_floors
-from signalkeep.store.postgres import Connection, connect, dsn_of
+from signalkeep.store.postgres import Connection, close_when_silent, connect, dsn_of
 from signalkeep.store.schema import ensure_schema
 from signalkeep.telemetry import get_logger
 
@@ -44,6 +44,7 @@ class Database:
         except SignalkeepError:
             self._schema_ready = False  # what comes back may be another, older database
             raise
+        await close_when_silent(connection, limits.TRANSACTION_SILENT_S, only_in_transaction=True)
         await self._restore_floors(connection)
         await self._report_restore(connection)
         self.on_ready()

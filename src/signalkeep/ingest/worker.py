@@ -29,7 +29,7 @@ from signalkeep.ingest.report import IngestStats
 from signalkeep.retry import Backoff
 from signalkeep.store import relay
 from signalkeep.store.claims import Claims
-from signalkeep.store.postgres import Connection
+from signalkeep.store.postgres import Connection, close_when_silent
 from signalkeep.store.writer import CursorMoved
 from signalkeep.telemetry import get_logger
 from signalkeep.vitals import Report, WorkerNumbers
@@ -106,6 +106,7 @@ class Worker:
 
     async def _work(self, connection: Connection, backoff: Backoff, on_ready: Callable[[], None]) -> None:
         """Over one connection to the database, which holds our claims to queues."""
+        await close_when_silent(connection, limits.CLAIM_SILENT_S)
         claims = Claims(connection, self._settings.broker.queues)
         books = self._make_books(connection, self.stats)
         writing = _Writing(books)

@@ -1,6 +1,7 @@
 """The organizer: periodic work as supervised asyncio tasks, done by one process of all that run.
 
-    who     whoever holds an advisory lock of PostgreSQL; it is lost with the connection, and another takes over
+    who     whoever holds an advisory lock of PostgreSQL; it is lost with the connection, which PostgreSQL closes when
+            the leader hangs, and another takes over
     when    each job by itself, every so often with some jitter, never twice at a time
     how     as `runner` says; a job that fails or takes too long is noted, and tried again at its next time
 
@@ -23,8 +24,9 @@ from signalkeep.errors import SignalkeepError
 from signalkeep.integrity.runner import Job, Outcome, Runner
 from signalkeep.retry import Backoff
 from signalkeep.store import jobs as stored
-from signalkeep.store.postgres import Connection, connect, dsn_of
+from signalkeep.store.postgres import Connection, close_when_silent, connect, dsn_of
 from signalkeep.store.schema import ensure_schema
+from signalkeep.tasks import end
 from signalkeep.telemetry import get_logger
 from signalkeep.vitals import Report
 
@@ -118,6 +120,7 @@ class Organizer:
 
     async def _lead(self, connection: Connection) -> None:
         """Wait for the lead, then keep every job going as long as we have it."""
+        await close_when_silent(connection, limits.LEAD_SILENT_S)
         while not await stored.try_lead(connection):
             if self._watch is not None:
                 self._watch.leads(False)
@@ -137,9 +140,7 @@ class Organizer:
                     if task.done():
                         task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*map(end, tasks))
 
     async def _keep(self, job: Job) -> None:
         await self._pause(random.uniform(0, min(limits.JOB_JITTER_S_MAX, job.every_s / 4)))  # noqa: S311 - not a secret

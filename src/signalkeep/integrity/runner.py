@@ -5,7 +5,8 @@
     fails   a job that raises or takes too long is noted, and tried again at its next time
 
 The lock belongs to the connection that the job works over: it is free as soon as PostgreSQL is done with what a job
-that was killed had asked for, and never before. A run never raises for what a job does.
+that was killed had asked for, and never before; of a process that is frozen, when it was silent for too long. A run
+never raises for what a job does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from signalkeep.clock import Clock
 from signalkeep.config import Settings
 from signalkeep.errors import SignalkeepError
 from signalkeep.store import jobs as stored
-from signalkeep.store.postgres import Connection, connect, dsn_of
+from signalkeep.store.postgres import Connection, close_when_silent, connect, dsn_of
 from signalkeep.telemetry import get_logger
 
 log = get_logger()
@@ -37,6 +38,7 @@ class Job(msgspec.Struct, frozen=True):
     every_s: float
     work: Callable[[Connection], Awaitable[str]]
     takes_s_max: float = limits.JOB_S_MAX
+    silent_s_max: float = limits.JOB_SILENT_S  # between two things that it asks of the database
 
 
 class Outcome(enum.Enum):
@@ -65,6 +67,7 @@ class Runner:
         try:
             if not await stored.try_job(connection, job.name):
                 return Outcome.BUSY
+            await close_when_silent(connection, job.silent_s_max)
             ran_by = f"{socket.gethostname()}:{os.getpid()}"
             began_at = await stored.note_begin(connection, job.name, job.every_s, ran_by)
             began_s = self._clock.monotonic()

@@ -24,6 +24,7 @@ from signalkeep.monitor.look import Looker
 from signalkeep.monitor.metrics import exposition
 from signalkeep.monitor.picture import JournalFacts, Picture
 from signalkeep.monitor.server import Answer, HttpServer
+from signalkeep.tasks import end
 from signalkeep.telemetry import get_logger
 from signalkeep.vitals import Report
 
@@ -67,9 +68,7 @@ class MonitorService:
                 task.result()
         finally:
             self._server.close()
-            for task in [stop, *tasks]:
-                task.cancel()
-            await asyncio.gather(stop, *tasks, return_exceptions=True)
+            await asyncio.gather(*map(end, [stop, *tasks]))
 
     async def answer(self, path: str, query: str) -> Answer:
         """A page."""

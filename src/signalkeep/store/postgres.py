@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import hashlib
+import math
 import os
 import re
 import stat
@@ -155,6 +156,17 @@ async def connect(dsn: str, *, application: str, settings: DatabaseSettings) -> 
         connection.terminate()
         raise
     return connection
+
+
+async def close_when_silent(connection: Connection, silent_s: float, *, only_in_transaction: bool = False) -> None:
+    """Let PostgreSQL close the connection, and so free what it locks, when nothing was asked over it for so long.
+
+    A process that is frozen keeps its connections, and would keep everybody else waiting for as long as it is.
+    """
+    after_ms = math.ceil(silent_s * 1000)
+    await connection.execute(f"SET idle_in_transaction_session_timeout = {after_ms}")
+    if not only_in_transaction:
+        await connection.execute(f"SET idle_session_timeout = {after_ms}")
 
 
 async def _prepare(connection: Connection, dsn: str, settings: DatabaseSettings) -> None:
