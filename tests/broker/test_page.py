@@ -72,8 +72,8 @@ def test_the_evidence_and_the_bounds_are_those_of_the_code() -> None:
     assert f"first {limits.SET_ASIDE_BYTES_MAX // limits.KIB} KiB, the first {limits.SET_ASIDE_ROWS_MAX:,} of" in PAGE
     assert f"at most {limits.LANES_WITH_BROKER} |" in PAGE
     assert limits.DELIVERIES_BEFORE_CARE == limits.DECODE_ATTEMPTS_MAX == 3, "three, says the page"
-    missed_s = limits.KEEPALIVE_IDLE_S + limits.KEEPALIVE_INTERVAL_S * limits.KEEPALIVE_PROBES
-    assert f"misses it: {missed_s} s" in PAGE
+    assert limits.CLAIM_SILENT_S == 60, "a minute"
+    assert "its queues stand still for a minute, then others take them" in PAGE
     assert limits.RELAY_LOOK_S == 0.25, "four times a second"
 
 

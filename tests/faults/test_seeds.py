@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-SEEDS: Final = 200
+SEEDS: Final = 160
 SHARES: Final = 2  # so that processors share them, and each is large enough for all that is rare
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 900
