@@ -33,7 +33,7 @@ demo: $(VENV)/.package ## the same, with a simulated fleet
 	@exec $(BIN)/signalkeep run --demo $(ARGS)
 
 test: check rabbitmq ## everything that must hold: checks, then all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev $(VENV)/.package ## lint, format, types, layers, dependencies
 	$(BIN)/ruff check .
