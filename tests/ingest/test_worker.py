@@ -104,7 +104,7 @@ class Bench:
 async def bench(
     tmp_path: Path, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(limits, "CLAIM_SILENT_S", 2 * limits.CLAIM_S)
+    monkeypatch.setattr(limits, "CLAIM_SILENT_S", 5 * limits.CLAIM_S)
     environ = {
         "SIGNALKEEP_DATABASE__DSN": dsn,
         "SIGNALKEEP_UNKNOWN_DEVICES": "register",

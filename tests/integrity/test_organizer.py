@@ -121,7 +121,7 @@ async def test_another_takes_over_when_the_leader_hangs(
     dsn: str, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a process that is frozen: its connection stays, and nothing is asked over it. One that works keeps it."""
-    monkeypatch.setattr(limits, "LEAD_SILENT_S", 1.0)
+    monkeypatch.setattr(limits, "LEAD_SILENT_S", 3.0)  # a busy machine may stand still for a second
     job = Counted("counts")
     await close_when_silent(connection, limits.LEAD_SILENT_S)
     assert await stored.try_lead(connection)
